@@ -1,0 +1,1 @@
+//! Outgoing HTTP: filtering resolver, TLS, injection, caps

@@ -1,0 +1,1 @@
+//! Runs components: owns wasmtime's runtime, WASI and the host side of the contract

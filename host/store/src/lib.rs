@@ -1,0 +1,1 @@
+//! The event log, blobs and embedded session records, in SQLite

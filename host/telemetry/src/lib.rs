@@ -1,0 +1,1 @@
+//! Log set-up, fixed span fields, metrics, health, supervisor and shutdown

@@ -1,0 +1,1 @@
+//! Write vteam tools in Rust: one trait, one macro
