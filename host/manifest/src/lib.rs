@@ -2,6 +2,16 @@
 //!
 //! A host lists, compares, admits and refuses a plugin by these bytes alone, without running it. No engine here.
 
+mod admit;
+mod check;
+mod compare;
+mod section;
+
+pub use admit::{Admissible, NotAdmissible, admit, effect_of, loadable};
+pub use check::{ManifestError, parse};
+pub use compare::{Changes, VersionChange, compare};
+pub use section::{Names, SectionError, embed, extract, names};
+
 use model::{
     grant::EffectSet,
     id::{Effect, PersonaKey, PluginId, ToolName},
@@ -39,6 +49,19 @@ pub struct Manifest {
     pub settings: Option<Value>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub limits: Option<LimitsAsked>,
+}
+
+impl Manifest {
+    /// The effects that it asks for.
+    #[must_use]
+    pub fn asked(&self) -> EffectSet {
+        self.asks.iter().map(|ask| ask.effect.clone()).collect()
+    }
+
+    #[must_use]
+    pub fn tool(&self, name: &str) -> Option<&Tool> {
+        self.tools.iter().find(|tool| tool.name.as_str() == name)
+    }
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

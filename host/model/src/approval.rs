@@ -6,6 +6,7 @@ use crate::{
 };
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
+use std::collections::BTreeMap;
 
 /// The effect itself, from the host's own records: never what a guest says of it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -17,6 +18,12 @@ pub enum Subject {
         /// Workspace path.
         cwd: Untrusted,
         network: String,
+        /// Variables set for it, beyond those of every program.
+        #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+        env: BTreeMap<String, Untrusted>,
+        /// What it reads, whole.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        stdin: Option<Untrusted>,
     },
     #[serde(rename_all = "camelCase")]
     Fetch { method: String, url: Untrusted },
@@ -94,9 +101,8 @@ pub struct Question {
 #[must_use]
 pub fn session_key(plugin: &PluginId, subject: &Subject) -> Option<String> {
     let key = match subject {
-        Subject::Process { argv, .. } => {
-            let words: Vec<&str> = argv.iter().map(Untrusted::raw).collect();
-            format!("process {}", serde_json::to_string(&words).ok()?)
+        Subject::Process { argv, env, stdin, .. } => {
+            format!("process {}", serde_json::to_string(&(argv, env, stdin)).ok()?)
         }
         Subject::Fetch { method, url } => {
             let host = url.raw().split('/').take(3).collect::<Vec<_>>().join("/");

@@ -21,7 +21,7 @@ pub struct CallLimits {
     pub output_bytes: u64,
     /// Bytes to the plugin's log, stdout and stderr together.
     pub log_bytes: u64,
-    /// Bytes copied between guest and host, both ways.
+    /// Bytes that a guest may hand over in one call of the host, that it may fetch, and that its progress may have.
     pub hostcall_bytes: u64,
     /// Open resources: files, children, requests.
     pub handles: u32,

@@ -7,10 +7,11 @@ use crate::{
     id::{Epoch, UnixMillis},
     lifecycle::{Phase, Reason, Trigger},
 };
+use serde::{Deserialize, Serialize};
 use std::time::Duration;
 
 /// What a person wants of the session.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Desired {
     Run,
     Stop,

@@ -14,6 +14,7 @@ use model::{
 };
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
+use std::collections::BTreeMap;
 
 /// What this release speaks. A runner one release older keeps working: raise `min` one release after `max`.
 pub const VERSIONS: Versions = Versions { min: 1, max: 1 };
@@ -145,6 +146,9 @@ pub struct Binding {
     pub artifact_key: String,
     pub workspace: WorkspaceSource,
     pub policy: SessionPolicy,
+    /// Variables of native programs, never of the runner.
+    #[serde(default)]
+    pub environment: BTreeMap<String, String>,
     /// The log's end when the binding was made: rebuild from what is up to here, then follow the messages.
     pub cursor: Seq,
 }
@@ -182,7 +186,8 @@ pub enum WorkspaceSource {
     Archive { blob: Digest },
 }
 
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+/// The default permits nothing.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, Default)]
 #[serde(rename_all = "camelCase")]
 pub struct SessionPolicy {
     /// Hosts that `net.fetch` reaches without being asked for: `host` or `host:port`, exact.

@@ -1,0 +1,104 @@
+//! The live stream of a session: history, then what happens, over as many connections as it takes.
+
+use super::Client;
+use crate::exit::{Code, Outcome};
+use eventsource_stream::Eventsource;
+use futures::{StreamExt, stream::BoxStream};
+use model::{
+    event::{Live, Stored},
+    id::{Seq, SessionName},
+};
+use reqwest::{Method, header};
+use std::time::Duration;
+
+/// Something in the stream.
+#[derive(Debug)]
+pub(crate) enum Item {
+    Stored(Box<Stored>),
+    Live(Box<Live>),
+    /// The connection was cut; the stream goes on by itself.
+    Reconnecting,
+}
+
+/// Attempts without any event between them before we give up.
+const ATTEMPTS: u32 = 10;
+
+/// Gap-free and without doubles: it remembers where it is.
+pub(crate) struct Stream {
+    client: Client,
+    name: SessionName,
+    after: Seq,
+    failures: u32,
+    events: Option<BoxStream<'static, Result<eventsource_stream::Event, String>>>,
+}
+
+impl Client {
+    /// From after `after`, for ever.
+    pub(crate) fn stream(&self, name: &SessionName, after: Seq) -> Stream {
+        Stream { client: self.clone(), name: name.clone(), after, failures: 0, events: None }
+    }
+}
+
+impl Stream {
+    /// The next item. Dropping the future loses nothing.
+    pub(crate) async fn next(&mut self) -> Outcome<Item> {
+        loop {
+            if self.events.is_none() {
+                self.connect().await?;
+            }
+            let Some(events) = &mut self.events else { continue };
+            match events.next().await {
+                Some(Ok(event)) => {
+                    if let Some(item) = self.read(&event) {
+                        self.failures = 0;
+                        return Ok(item);
+                    }
+                }
+                Some(Err(_)) | None => {
+                    self.events = None;
+                    return Ok(Item::Reconnecting);
+                }
+            }
+        }
+    }
+
+    async fn connect(&mut self) -> Outcome {
+        if self.failures > 0 {
+            tokio::time::sleep(Duration::from_millis(100 << self.failures.min(6))).await;
+        }
+        self.failures += 1;
+        let path = format!("{}?after={}", self.client.session(&self.name, "/events"), self.after);
+        let request = self.client.request(Method::GET, &path).header(header::ACCEPT, "text/event-stream");
+        match self.client.send(request).await {
+            Ok(answer) => {
+                let bytes = answer.bytes_stream().eventsource();
+                self.events = Some(bytes.map(|event| event.map_err(|e| e.to_string())).boxed());
+                Ok(())
+            }
+            Err(failure)
+                if failure.code == Code::Unreachable && self.after > Seq(0) && self.failures < ATTEMPTS =>
+            {
+                Ok(())
+            }
+            Err(failure) => Err(failure),
+        }
+    }
+
+    fn read(&mut self, event: &eventsource_stream::Event) -> Option<Item> {
+        if event.event == "live" {
+            return serde_json::from_str(&event.data).ok().map(|live| Item::Live(Box::new(live)));
+        }
+        let stored: Stored = serde_json::from_str(&event.data).ok()?;
+        if stored.seq <= self.after {
+            return None;
+        }
+        self.after = stored.seq;
+        Some(Item::Stored(Box::new(stored)))
+    }
+}
+
+impl std::fmt::Debug for Stream {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Stream").field("name", &self.name).field("after", &self.after).finish_non_exhaustive()
+    }
+}

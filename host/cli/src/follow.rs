@@ -1,0 +1,276 @@
+//! Watching a session: the stream goes to the view, what waits for a person goes to the person.
+
+use crate::{
+    ask::{self, Lines},
+    client::{Client, Item},
+    exit::{Code, Failure, Outcome},
+    output::Output,
+    view::View,
+};
+use model::{
+    approval::Decision,
+    event::{Event, RunFinished, Stored},
+    id::{AskId, Seq, SessionName},
+    lifecycle::{Phase, Reason},
+};
+use protocol::control::Ask;
+use std::{collections::VecDeque, io::Stdout};
+use tokio::signal::unix::{Signal, SignalKind, signal};
+
+/// Who is asked.
+#[derive(Debug)]
+pub(crate) enum Answers {
+    Person(Lines),
+    /// The person said yes to everything beforehand.
+    Yes,
+    /// Somebody else, by another way.
+    Elsewhere,
+}
+
+/// When to stop watching.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Until {
+    /// The session settles.
+    Settled,
+    /// The person leaves.
+    Left,
+}
+
+/// How it stood at the end.
+#[derive(Debug, Default)]
+pub(crate) struct End {
+    pub(crate) run: Option<RunFinished>,
+    pub(crate) phase: Option<(Phase, Reason)>,
+}
+
+/// Whether the answer to what was typed is still to come.
+enum Prompt {
+    None,
+    Approval(AskId),
+    Question(Vec<String>),
+}
+
+pub(crate) struct Follow<'a> {
+    client: &'a Client,
+    name: &'a SessionName,
+    output: Output,
+    view: View<Stdout>,
+    answers: Answers,
+    /// What is typed with nothing asked goes to the agent.
+    messages: bool,
+    waiting: VecDeque<Ask>,
+    prompt: Prompt,
+    end: End,
+    last: Seq,
+}
+
+impl<'a> Follow<'a> {
+    pub(crate) fn new(client: &'a Client, name: &'a SessionName, output: Output, answers: Answers) -> Self {
+        Self {
+            client,
+            name,
+            output,
+            view: View::new(std::io::stdout(), output.style),
+            answers,
+            messages: false,
+            waiting: VecDeque::new(),
+            prompt: Prompt::None,
+            end: End::default(),
+            last: Seq(0),
+        }
+    }
+
+    pub(crate) fn with_messages(mut self) -> Self {
+        self.messages = true;
+        self
+    }
+
+    /// Shows what has happened up to now.
+    pub(crate) async fn history(&mut self) -> Outcome {
+        for stored in self.client.events(self.name).await? {
+            self.stored(&stored)?;
+        }
+        Ok(())
+    }
+
+    /// Shows what happens, and asks, until the end that was wished for.
+    pub(crate) async fn watch(&mut self, until: Until) -> Outcome<End> {
+        let mut stream = self.client.stream(self.name, self.last);
+        let mut interrupts = signal(SignalKind::interrupt())?;
+        let mut interrupted = false;
+        loop {
+            self.ask().await?;
+            tokio::select! {
+                item = stream.next() => {
+                    if self.item(&item?)? && until == Until::Settled {
+                        self.view.close()?;
+                        return Ok(std::mem::take(&mut self.end));
+                    }
+                }
+                line = typed(&mut self.answers) => self.line(line).await?,
+                () = pressed(&mut interrupts) => {
+                    if until == Until::Left || interrupted {
+                        return self.left(until);
+                    }
+                    interrupted = true;
+                    self.view.note("interrupting the run; press Ctrl-C again to leave it alone")?;
+                    self.client.interrupt(self.name).await?;
+                }
+            }
+        }
+    }
+
+    pub(crate) fn into_answers(self) -> Answers {
+        self.answers
+    }
+
+    fn left(&mut self, until: Until) -> Outcome<End> {
+        self.view.close()?;
+        if until == Until::Left {
+            return Ok(std::mem::take(&mut self.end));
+        }
+        Err(Failure::new(Code::Interrupted, format!("left; see: vteam sessions attach {}", self.name)))
+    }
+
+    /// Whether the session settled.
+    fn item(&mut self, item: &Item) -> Outcome<bool> {
+        match item {
+            Item::Stored(stored) => {
+                self.stored(stored)?;
+                Ok(matches!(&stored.event, Event::PhaseChanged(changed) if changed.phase.is_settled()))
+            }
+            Item::Live(live) if !self.output.json => Ok(self.view.live(live).map(|()| false)?),
+            Item::Live(_) | Item::Reconnecting => Ok(false),
+        }
+    }
+
+    fn stored(&mut self, stored: &Stored) -> Outcome {
+        self.last = stored.seq;
+        self.note_asks(&stored.event);
+        match &stored.event {
+            Event::RunFinished(finished) => self.end.run = Some(finished.clone()),
+            Event::PhaseChanged(changed) => self.end.phase = Some((changed.phase, changed.reason.clone())),
+            _ => {}
+        }
+        if self.output.json { self.output.json_line(stored) } else { Ok(self.view.stored(stored)?) }
+    }
+
+    fn note_asks(&mut self, event: &Event) {
+        match event {
+            Event::ApprovalRequested(request) => {
+                self.waiting.push_back(Ask::Approval(Box::new(request.clone())))
+            }
+            Event::QuestionAsked(question) => self.waiting.push_back(Ask::Question(question.clone())),
+            Event::ApprovalDecided(decided) => self.settle(&decided.id),
+            Event::QuestionAnswered(answered) => self.settle(&answered.id),
+            Event::RunFinished(_) => {
+                self.waiting.clear();
+                self.prompt = Prompt::None;
+            }
+            _ => {}
+        }
+    }
+
+    fn settle(&mut self, id: &AskId) {
+        if self.waiting.front().is_some_and(|ask| ask.id() == id) {
+            self.prompt = Prompt::None;
+        }
+        self.waiting.retain(|ask| ask.id() != id);
+    }
+
+    /// Puts the first thing that waits to whoever decides, once.
+    async fn ask(&mut self) -> Outcome {
+        let (Prompt::None, Some(ask)) = (&self.prompt, self.waiting.front().cloned()) else { return Ok(()) };
+        match (&self.answers, &ask) {
+            (Answers::Yes, Ask::Approval(request)) => {
+                self.waiting.pop_front();
+                self.decide(&request.id, &ask::YES).await
+            }
+            (Answers::Person(_), Ask::Approval(request)) => {
+                self.prompt = Prompt::Approval(request.id.clone());
+                self.say(&ask::approval_prompt(self.output.style))
+            }
+            (Answers::Person(_), Ask::Question(_)) => {
+                self.prompt = Prompt::Question(Vec::new());
+                self.say("  number or text: ")
+            }
+            _ => {
+                self.prompt = Prompt::Question(Vec::new());
+                self.elsewhere(&ask)
+            }
+        }
+    }
+
+    fn elsewhere(&mut self, ask: &Ask) -> Outcome {
+        let (name, id) = (self.name, ask.id());
+        let how = match ask {
+            Ask::Approval(_) => format!("waiting; allow it with: vteam sessions approve {name} {id}"),
+            Ask::Question(_) => format!("waiting; answer it with: vteam sessions answer {name} {id} TEXT"),
+        };
+        if self.output.json { Ok(()) } else { Ok(self.view.note(&how)?) }
+    }
+
+    async fn line(&mut self, line: Option<String>) -> Outcome {
+        let Some(line) = line else {
+            self.answers = Answers::Elsewhere;
+            return Ok(());
+        };
+        let prompt = std::mem::replace(&mut self.prompt, Prompt::None);
+        match (prompt, self.waiting.front().cloned()) {
+            (Prompt::Approval(id), _) => match ask::read_decision(&line) {
+                Some(decision) => {
+                    self.waiting.pop_front();
+                    self.decide(&id, &decision).await
+                }
+                None => Ok(()),
+            },
+            (Prompt::Question(mut given), Some(Ask::Question(question))) => {
+                given.push(line);
+                if given.len() < crate::view::subject::questions(&question).len() {
+                    self.prompt = Prompt::Question(given);
+                    return self.say("  next: ");
+                }
+                self.waiting.pop_front();
+                let answer = ask::answer(&question, &given);
+                already(self.client.answer(self.name, &question.id, &answer).await)
+            }
+            _ if self.messages && !line.trim().is_empty() => {
+                self.client.message(self.name, &line).await.map(drop)
+            }
+            _ => Ok(()),
+        }
+    }
+
+    async fn decide(&self, id: &AskId, decision: &Decision) -> Outcome {
+        already(self.client.decide(self.name, id, decision).await)
+    }
+
+    /// A prompt goes to stderr: stdout may be a pipe.
+    #[expect(clippy::print_stderr, reason = "a prompt for the person at the terminal")]
+    fn say(&mut self, text: &str) -> Outcome {
+        self.view.close()?;
+        eprint!("{text}");
+        Ok(())
+    }
+}
+
+/// Somebody else was faster: that is no failure of ours.
+fn already(result: Outcome) -> Outcome {
+    match result {
+        Err(failure) if failure.code == Code::Conflict => Ok(()),
+        result => result,
+    }
+}
+
+async fn typed(answers: &mut Answers) -> Option<String> {
+    match answers {
+        Answers::Person(lines) => lines.next().await,
+        Answers::Yes | Answers::Elsewhere => std::future::pending().await,
+    }
+}
+
+async fn pressed(interrupts: &mut Signal) {
+    if interrupts.recv().await.is_none() {
+        std::future::pending::<()>().await;
+    }
+}

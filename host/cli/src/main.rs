@@ -1,0 +1,5 @@
+//! The `vteam` command.
+
+fn main() -> std::process::ExitCode {
+    cli::main()
+}

@@ -1,0 +1,125 @@
+//! Shows what a session changed and brings it into a folder, with the person's consent.
+
+use crate::{
+    apply::{self, Content, Folder, Ready, Standing},
+    ask::{self, Lines},
+    client::Client,
+    exit::{Code, Failure, Outcome},
+    settings::Settings,
+    view::patch,
+};
+use model::id::{Digest, SessionName};
+use std::path::Path;
+
+/// Whether it may be written.
+pub(super) enum Consent<'a> {
+    Given,
+    Ask(&'a mut Lines),
+    /// Only shown; the person is told how.
+    Later,
+}
+
+/// Shows the diff, and writes it into `dir` where there is one and the person agrees.
+pub(super) async fn bring_back(
+    settings: &Settings,
+    client: &Client,
+    name: &SessionName,
+    dir: Option<&Path>,
+    diff: &str,
+    consent: Consent<'_>,
+) -> Outcome {
+    let output = settings.output;
+    let changes = apply::parse(diff)
+        .map_err(|e| Failure::of(Code::Failed, "what the session changed cannot be taken over", &e))?;
+    if !output.json {
+        if changes.is_empty() {
+            return output.text(&output.style.dim("no file was changed\n"));
+        }
+        output.text(&format!(
+            "\n{}\n{}",
+            output.style.bold("changes"),
+            patch::diff(&diff.into(), output.style, "  ")
+        ))?;
+    }
+    let Some(dir) = dir else {
+        return hint(settings, &format!("keep them with: vteam sessions apply {name} --to FOLDER"));
+    };
+    let folder = Folder::open(dir)
+        .map_err(|e| Failure::of(Code::NotFound, &format!("cannot open {}", dir.display()), &e))?;
+    let wanted = match consent {
+        Consent::Given => true,
+        Consent::Later => {
+            return hint(settings, &format!("take them over with: vteam sessions apply {name}"));
+        }
+        Consent::Ask(lines) => confirmed(settings, &format!("Apply to {}?", dir.display()), lines).await?,
+    };
+    if !wanted {
+        return hint(settings, &format!("not applied; later: vteam sessions apply {name}"));
+    }
+    let ready = prepare(settings, client, name, changes, &folder).await?;
+    let total = ready.len();
+    apply::write(&ready, &folder).map_err(|conflict| Failure::new(Code::Conflict, stopped(&conflict)))?;
+    hint(settings, &format!("{total} files applied to {}", dir.display()))
+}
+
+fn stopped(conflict: &apply::Conflict) -> String {
+    format!("stopped at {}: {}; files before it are written", conflict.path, conflict.why)
+}
+
+/// All contents, after every file was found to fit. Files that are as wished already are left out.
+async fn prepare(
+    settings: &Settings,
+    client: &Client,
+    name: &SessionName,
+    changes: Vec<apply::Change>,
+    folder: &Folder,
+) -> Outcome<Vec<Ready>> {
+    let mut conflicts = Vec::new();
+    let mut fitting = Vec::new();
+    for change in changes {
+        match apply::standing(&change, folder) {
+            Standing::Fits => fitting.push(change),
+            Standing::Done => {}
+            Standing::Conflict(why) => conflicts.push(apply::Conflict { path: change.path, why }),
+        }
+    }
+    if !conflicts.is_empty() {
+        let style = settings.output.style;
+        let lines: String = conflicts.iter().map(|conflict| conflict.line(style)).collect();
+        let lines = lines.trim_end();
+        return Err(Failure::new(Code::Conflict, format!("nothing was applied, because of:\n{lines}")));
+    }
+    let mut ready = Vec::new();
+    for change in fitting {
+        let bytes = match &change.content {
+            Content::Written { after, .. } => Some(content(client, name, &change.path, after).await?),
+            Content::Deleted { .. } | Content::NotAFile => None,
+        };
+        ready.push(Ready { change, bytes });
+    }
+    Ok(ready)
+}
+
+async fn content(client: &Client, name: &SessionName, path: &str, expected: &Digest) -> Outcome<Vec<u8>> {
+    let bytes = client.file(name, path).await?;
+    if Digest::of(&bytes) != *expected {
+        return Err(Failure::new(
+            Code::Conflict,
+            format!("{path} was changed again by the session: look at it and apply once more"),
+        ));
+    }
+    Ok(bytes)
+}
+
+#[expect(clippy::print_stderr, reason = "a prompt for the person at the terminal")]
+async fn confirmed(settings: &Settings, question: &str, lines: &mut Lines) -> Outcome<bool> {
+    eprint!("\n{} [y/N] ", settings.output.style.bold(question));
+    Ok(lines.next().await.is_some_and(|line| ask::is_yes(&line)))
+}
+
+fn hint(settings: &Settings, text: &str) -> Outcome {
+    if settings.output.json {
+        return Ok(());
+    }
+    settings.output.text(&format!("{}\n", settings.output.style.dim(text)))
+}

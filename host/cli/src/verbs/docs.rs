@@ -1,0 +1,68 @@
+//! Generated documents, for `cargo xtask codegen`.
+
+use crate::{
+    args::{Cli, DocsVerb},
+    exit::Outcome,
+    settings::Settings,
+};
+use clap::{Command, CommandFactory};
+
+pub(super) fn run(settings: &Settings, verb: DocsVerb) -> Outcome {
+    match verb {
+        DocsVerb::Openapi => settings.output.text(&server::openapi::document()),
+        DocsVerb::Cli => settings.output.text(&reference()),
+    }
+}
+
+const HEAD: &str = "\
+# The command `vteam`
+
+Written by `cargo xtask codegen` from the command itself.
+
+Every verb takes `--json`. Streams are then one event of the log per line; everything else is one JSON document.
+Colours and prompts appear only on a terminal; `NO_COLOR` switches colours off.
+
+## Exit codes
+
+| code | meaning |
+|---|---|
+| 0 | done |
+| 1 | failed, for a reason without a code of its own |
+| 2 | the command line or what it names does not make sense |
+| 3 | the run or the session failed |
+| 4 | there is no such session, plugin, file |
+| 5 | conflict: a file was changed meanwhile, a name is taken, the session is not in that state |
+| 6 | no server answers |
+| 7 | the token is missing or wrong |
+| 8 | policy refuses it |
+| 9 | `doctor` found something that does not hold |
+| 130 | interrupted |
+
+## Environment
+
+| variable | meaning |
+|---|---|
+| `VTEAM_DATA_DIR`, `VTEAM_SERVER`, `VTEAM_TOKEN_FILE`, `VTEAM_PROJECT`, `VTEAM_LOG` | as the flags of the same names |
+| `ANTHROPIC_API_KEY` | key for Anthropic's models, for `up` and `run`; never given to a session |
+| `ANTHROPIC_BASE_URL` | another address of the same API |
+| `VTEAM_MODEL_URL`, `VTEAM_MODEL_KEY`, `VTEAM_MODEL_API` | another model API, its key, and `anthropic` or `openai` |
+| `VTEAM_MODEL` | model for sessions that name none |
+| `VTEAM_BIN_DIR`, `VTEAM_PLUGINS_DIR` | where the other programs and the first-party plugins are |
+
+";
+
+fn reference() -> String {
+    let mut command = Cli::command().term_width(100);
+    command.build();
+    let mut out = HEAD.to_owned();
+    section(&command, "vteam", &mut out);
+    out
+}
+
+fn section(command: &Command, path: &str, out: &mut String) {
+    let help = command.clone().bin_name(path).render_long_help().to_string();
+    out.push_str(&format!("## `{path}`\n\n```text\n{}\n```\n\n", help.trim_end()));
+    for below in command.get_subcommands().filter(|c| !c.is_hide_set() && c.get_name() != "help") {
+        section(below, &format!("{path} {}", below.get_name()), out);
+    }
+}

@@ -1,0 +1,141 @@
+//! `doctor`: what this host can keep, what is there, and what is missing, each with what to do.
+
+use crate::{
+    embedded::confinement,
+    exit::{Code, Failure, Outcome},
+    settings::{Settings, Upstream},
+};
+use model::render;
+use protocol::exec::Property;
+use serde::Serialize;
+
+/// One line of the second table.
+#[derive(Debug, Serialize)]
+struct Finding {
+    what: &'static str,
+    fine: bool,
+    detail: String,
+}
+
+pub(super) async fn run(settings: &Settings) -> Outcome {
+    let properties = confinement(&settings.bin_dir).await?;
+    let findings =
+        [kernel(), binaries(settings), plugins(settings), data(settings), model(), server(settings).await];
+    show(settings, &properties, &findings)?;
+    let broken = properties.iter().filter(|p| !p.holds).count() + findings.iter().filter(|f| !f.fine).count();
+    if broken == 0 {
+        Ok(())
+    } else {
+        Err(Failure::new(Code::Unhealthy, format!("{broken} things need attention")))
+    }
+}
+
+fn show(settings: &Settings, properties: &[Property], findings: &[Finding]) -> Outcome {
+    let output = settings.output;
+    if output.json {
+        return output.json(&serde_json::json!({ "properties": properties, "findings": findings }));
+    }
+    let style = output.style;
+    let mark = |fine: bool| if fine { style.green("✓") } else { style.red("✗") };
+    let line = |text: &str| render::line(&text.into(), 300);
+    let mut text = format!("{}\n", style.bold("native programs are confined by"));
+    for property in properties {
+        let name = property.name.to_string();
+        text.push_str(&format!("  {} {name:<12} {}\n", mark(property.holds), line(&property.mechanism)));
+        let detail = line(&property.detail);
+        let detail = if property.holds { style.dim(&detail) } else { detail };
+        text.push_str(&format!("    {:<12} {detail}\n", ""));
+    }
+    text.push_str(&format!("{}\n", style.bold("this installation")));
+    for finding in findings {
+        text.push_str(&format!("  {} {:<15} {}\n", mark(finding.fine), finding.what, line(&finding.detail)));
+    }
+    if properties.iter().any(|p| !p.holds) {
+        text.push_str("\nUntil every property holds, Bash and its like are refused in sessions; everything else works.\n");
+    }
+    output.text(&text)
+}
+
+fn kernel() -> Finding {
+    let release = rustix::system::uname().release().to_string_lossy().into_owned();
+    let mut numbers = release.split(['.', '-']).map_while(|part| part.parse::<u32>().ok());
+    let version = (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0));
+    let fine = version >= (5, 13);
+    let detail = if fine {
+        format!("Linux {release}")
+    } else {
+        format!("Linux {release}: 5.13 is the least that has Landlock")
+    };
+    Finding { what: "kernel", fine, detail }
+}
+
+fn binaries(settings: &Settings) -> Finding {
+    let names = ["vteam-runner", "vteam-exec", "vteam-compile"];
+    let missing: Vec<&str> =
+        names.into_iter().filter(|name| !settings.bin_dir.join(name).is_file()).collect();
+    let place = settings.bin_dir.display();
+    let detail = if missing.is_empty() {
+        place.to_string()
+    } else {
+        format!("{} not in {place}: run cargo xtask install, or set VTEAM_BIN_DIR", missing.join(", "))
+    };
+    Finding { what: "programs", fine: missing.is_empty(), detail }
+}
+
+fn plugins(settings: &Settings) -> Finding {
+    let files = std::fs::read_dir(&settings.plugins_dir).into_iter().flatten().flatten();
+    let count = files.filter(|entry| entry.path().extension().is_some_and(|e| e == "wasm")).count();
+    let place = settings.plugins_dir.display();
+    let detail = if count > 0 {
+        format!("{count} in {place}")
+    } else {
+        format!("none in {place}: run cargo xtask build-plugins, or set VTEAM_PLUGINS_DIR")
+    };
+    Finding { what: "plugins", fine: count > 0, detail }
+}
+
+fn data(settings: &Settings) -> Finding {
+    let folder = &settings.data_dir;
+    if !folder.join("vteam.db").is_file() {
+        return Finding { what: "data", fine: true, detail: format!("{} (nothing yet)", folder.display()) };
+    }
+    match store::verify(folder) {
+        Ok(verified) if verified.problems.is_empty() => {
+            Finding { what: "data", fine: true, detail: format!("{} (verified)", folder.display()) }
+        }
+        Ok(verified) => {
+            let detail =
+                format!("{}: {} problems; restore a backup", folder.display(), verified.problems.len());
+            Finding { what: "data", fine: false, detail }
+        }
+        Err(error) => Finding { what: "data", fine: false, detail: telemetry::field::chain(&error) },
+    }
+}
+
+fn model() -> Finding {
+    let upstream = Upstream::read(&crate::args::ModelArgs::default());
+    let detail = upstream.as_ref().map_or_else(ToString::to_string, super::up::about);
+    // Also without one: a server of somebody else's, or a script, may have it.
+    Finding { what: "model", fine: upstream.is_ok(), detail }
+}
+
+async fn server(settings: &Settings) -> Finding {
+    let answered = match settings.client() {
+        Ok(client) => client.version().await,
+        Err(failure) => Err(failure),
+    };
+    match answered {
+        Ok(version) => {
+            let version = super::cell(&version, "/version");
+            Finding {
+                what: "server",
+                fine: true,
+                detail: format!("runs, version {}", render::line(&version, 40)),
+            }
+        }
+        Err(failure) if failure.code == Code::Unreachable => {
+            Finding { what: "server", fine: true, detail: "does not run; `vteam up` starts it".to_owned() }
+        }
+        Err(failure) => Finding { what: "server", fine: false, detail: failure.to_string() },
+    }
+}

@@ -1,0 +1,251 @@
+//! `run`: one task from the prompt to the changes in the person's folder.
+
+use super::{apply, up};
+use crate::{
+    args::RunArgs,
+    ask::Lines,
+    client::Client,
+    embedded::Embedded,
+    exit::{Code, Failure, Outcome},
+    follow::{Answers, End, Follow, Until},
+    settings::{Settings, Upstream, absolute},
+};
+use model::{id::SessionName, lifecycle::Phase};
+use serde_json::{Value, json};
+use std::path::{Path, PathBuf};
+use telemetry::log::{self, Format, Target};
+
+pub(super) async fn run(settings: &Settings, args: &RunArgs) -> Outcome {
+    if let Some(folder) = &args.in_place {
+        return Err(Failure::new(
+            Code::Usage,
+            format!(
+                "working in {0} itself is not possible in this version: use --dir {0}, which works on a private copy \
+                 and offers the changes at the end",
+                folder.display()
+            ),
+        ));
+    }
+    let dir = args.dir.as_deref().map(folder).transpose()?;
+    let place = Place::find(settings, args).await?;
+    let outcome = task(settings, args, dir.as_deref(), &place).await;
+    let ended = place.leave().await;
+    outcome.and(ended)
+}
+
+/// The server that does it: one that runs, or one of our own for as long as this takes.
+struct Place {
+    client: Client,
+    embedded: Option<Embedded>,
+    /// In words; `None` where somebody else decided.
+    model: Option<String>,
+}
+
+impl Place {
+    async fn find(settings: &Settings, args: &RunArgs) -> Outcome<Self> {
+        let running = match settings.client() {
+            Ok(client) => client.version().await.map(|_| client),
+            Err(failure) => Err(failure),
+        };
+        match running {
+            Ok(_) if args.upstream.script.is_some() => Err(Failure::new(
+                Code::Usage,
+                "a server runs already and has its own model: give --script to `vteam up`, or another --data-dir",
+            )),
+            Ok(client) => Ok(Self { client, embedded: None, model: None }),
+            Err(failure) if failure.code == Code::Unreachable && settings.server.is_none() => {
+                Self::start(settings, args).await
+            }
+            Err(failure) => Err(failure),
+        }
+    }
+
+    async fn start(settings: &Settings, args: &RunArgs) -> Outcome<Self> {
+        let upstream = Upstream::read(&args.upstream)?;
+        if matches!(upstream, Upstream::None) {
+            return Err(Failure::new(
+                Code::Usage,
+                "there is no model: set ANTHROPIC_API_KEY, or VTEAM_MODEL_URL and VTEAM_MODEL_KEY, or give --script FILE",
+            ));
+        }
+        let about = up::about(&upstream);
+        log_to_file(settings)?;
+        let embedded = Embedded::start(settings, upstream, None).await?;
+        Ok(Self { client: settings.client()?, embedded: Some(embedded), model: Some(about) })
+    }
+
+    async fn leave(self) -> Outcome {
+        match self.embedded {
+            Some(embedded) => embedded.stop().await,
+            None => Ok(()),
+        }
+    }
+}
+
+/// Our own server's log would tear the stream apart.
+fn log_to_file(settings: &Settings) -> Outcome {
+    let filter = settings.log.as_deref().unwrap_or("info");
+    use std::os::unix::fs::DirBuilderExt;
+    std::fs::DirBuilder::new().recursive(true).mode(0o700).create(&settings.data_dir)?;
+    let file =
+        std::fs::File::options().create(true).append(true).open(settings.data_dir.join("vteam.log"))?;
+    log::init(filter, Format::Json, Target::File(file))
+        .map_err(|e| Failure::of(Code::Usage, "cannot set up the log", &e))
+}
+
+async fn task(settings: &Settings, args: &RunArgs, dir: Option<&Path>, place: &Place) -> Outcome {
+    let created = place.client.create(&session(args, dir)).await?;
+    let name = name_of(&created)?;
+    head(settings, &name, place)?;
+    let answers = match Lines::of_terminal() {
+        _ if args.yes => Answers::Yes,
+        Some(lines) if !settings.output.json => Answers::Person(lines),
+        _ => Answers::Elsewhere,
+    };
+    let mut follow = Follow::new(&place.client, &name, settings.output, answers);
+    let end = follow.watch(Until::Settled).await?;
+    let mut answers = follow.into_answers();
+    if !args.analyse && end.run.is_some() {
+        changes(settings, args, dir, &place.client, &name, &mut answers).await?;
+    }
+    verdict(&end)
+}
+
+fn head(settings: &Settings, name: &SessionName, place: &Place) -> Outcome {
+    if settings.output.json {
+        return Ok(());
+    }
+    let style = settings.output.style;
+    let mut text = format!("{} {}\n", style.bold("session"), style.name(name.as_str()));
+    if let Some(model) = &place.model {
+        text.push_str(&style.dim(&format!("model: {model}\n")));
+    }
+    settings.output.text(&(text + "\n"))
+}
+
+/// Shows the diff and brings it back where that is wished for.
+async fn changes(
+    settings: &Settings,
+    args: &RunArgs,
+    dir: Option<&Path>,
+    client: &Client,
+    name: &SessionName,
+    answers: &mut Answers,
+) -> Outcome {
+    let diff = match client.diff(name).await {
+        Ok(diff) => diff,
+        // A run that failed early leaves no snapshot.
+        Err(failure) if failure.code == Code::Conflict => return Ok(()),
+        Err(failure) => return Err(failure),
+    };
+    if settings.output.json && !args.apply {
+        return Ok(());
+    }
+    let consent = match (args.apply, &mut *answers) {
+        (true, _) => apply::Consent::Given,
+        (false, Answers::Person(lines)) if dir.is_some() => apply::Consent::Ask(lines),
+        _ => apply::Consent::Later,
+    };
+    apply::bring_back(settings, client, name, dir, &diff, consent).await
+}
+
+fn verdict(end: &End) -> Outcome {
+    match &end.phase {
+        Some((Phase::Failed, reason)) => {
+            Err(Failure::new(Code::RunFailed, format!("the session failed: {}", crate::view::reason(reason))))
+        }
+        _ => match &end.run {
+            Some(run) if run.outcome == model::event::RunOutcome::Failed => Err(Failure::new(
+                Code::RunFailed,
+                format!("the run failed: {}", crate::view::reason(&run.reason)),
+            )),
+            Some(run) if run.outcome == model::event::RunOutcome::Interrupted => {
+                Err(Failure::new(Code::Interrupted, "the run was interrupted"))
+            }
+            _ => Ok(()),
+        },
+    }
+}
+
+fn folder(path: &Path) -> Outcome<PathBuf> {
+    let path = absolute(path)?;
+    match std::fs::metadata(&path) {
+        Ok(meta) if meta.is_dir() => Ok(std::fs::canonicalize(&path)?),
+        Ok(_) => Err(Failure::new(Code::Usage, format!("--dir {}: it is not a folder", path.display()))),
+        Err(e) => Err(Failure::of(Code::Usage, &format!("--dir {}", path.display()), &e)),
+    }
+}
+
+fn session(args: &RunArgs, dir: Option<&Path>) -> Value {
+    let mut spec =
+        json!({ "prompt": args.prompt, "permissionMode": args.mode.wire(), "analyse": args.analyse });
+    let mut set = |key: &str, value: Option<Value>| {
+        if let (Some(value), Some(fields)) = (value, spec.as_object_mut()) {
+            fields.insert(key.to_owned(), value);
+        }
+    };
+    set("persona", args.persona.as_ref().map(|key| json!(key)));
+    set("llmSettings", args.model.as_ref().map(|model| json!({ "model": model })));
+    set("budget", args.budget.map(|dollars| json!(dollars)));
+    set("timeout", args.timeout.map(|seconds| json!(seconds)));
+    let copy = |dir: &Path| json!({ "dir": { "path": dir, "includeIgnored": args.include_ignored } });
+    set("workspace", dir.map(copy));
+    let metadata = match &args.name {
+        Some(name) => json!({ "name": name }),
+        None => json!({ "generateName": "run-" }),
+    };
+    json!({ "metadata": metadata, "spec": spec })
+}
+
+fn name_of(session: &Value) -> Outcome<SessionName> {
+    let name = session.pointer("/metadata/name").and_then(Value::as_str).unwrap_or_default();
+    name.parse().map_err(|e| Failure::of(Code::Failed, "the server named no session", &e))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::args::{Cli, Verb};
+    use clap::Parser;
+
+    fn check(line: &[&str], dir: Option<&str>, expected: Value) {
+        let line = ["vteam", "run"].iter().chain(line);
+        let Verb::Run(args) = Cli::parse_from(line).verb else { panic!("not run") };
+        let made = session(&args, dir.map(Path::new));
+        assert_eq!(made, expected);
+        // What we send is what the server reads.
+        resources::session::read(&made).unwrap();
+    }
+
+    #[test]
+    fn flags_become_a_specification() {
+        check(
+            &["mend it"],
+            None,
+            json!({"metadata": {"generateName": "run-"}, "spec": {"prompt": "mend it", "permissionMode": "default", "analyse": false}}),
+        );
+        check(
+            &[
+                "x",
+                "--dir",
+                "p",
+                "--persona",
+                "STAFF_ENGINEER",
+                "--model",
+                "m",
+                "--budget",
+                "0.5",
+                "--mode",
+                "accept-edits",
+                "--name",
+                "n",
+                "--timeout",
+                "9",
+            ],
+            Some("/p"),
+            json!({"metadata": {"name": "n"}, "spec": {"prompt": "x", "permissionMode": "acceptEdits", "analyse": false,
+                "persona": "STAFF_ENGINEER", "llmSettings": {"model": "m"}, "budget": 0.5, "timeout": 9,
+                "workspace": {"dir": {"path": "/p", "includeIgnored": false}}}}),
+        );
+    }
+}

@@ -1,0 +1,344 @@
+//! The readable stream of a session: one view for `run`, `attach`, `logs` and the demo.
+//!
+//! Fed with the log's events and, between them, with what is live. What was shown live is not shown again when the
+//! whole message arrives. It decides nothing and asks nobody.
+
+pub(crate) mod call;
+mod flow;
+pub(crate) mod patch;
+pub(crate) mod style;
+pub(crate) mod subject;
+
+use flow::Flow;
+use model::{
+    Untrusted,
+    event::{
+        AnalysisJudged, AssistantMessage, CallFinished, CallIntended, Event, Live, PhaseChanged, RunFinished,
+        RunOutcome, Stored,
+    },
+    id::{CallId, MessageId},
+    lifecycle::Phase,
+    message::{Block, Delta},
+    render,
+};
+use std::{
+    collections::HashMap,
+    io::{self, Write},
+};
+use style::Style;
+
+pub(crate) struct View<W> {
+    out: W,
+    style: Style,
+    /// The block that is being streamed, and how it flows.
+    open: Option<(MessageId, u32, Flow)>,
+    /// Bytes of each block that were shown live.
+    shown: HashMap<(MessageId, u32), usize>,
+    /// The call whose line has no end yet: its outcome goes there when nothing comes between.
+    line_of: Option<CallId>,
+    calls: HashMap<CallId, String>,
+    /// Calls whose output was shown live, each with the line that has no end yet.
+    streamed: HashMap<CallId, String>,
+    started_at: Option<model::id::UnixMillis>,
+    calls_made: u64,
+}
+
+impl<W: Write> View<W> {
+    pub(crate) fn new(out: W, style: Style) -> Self {
+        Self {
+            out,
+            style,
+            open: None,
+            shown: HashMap::new(),
+            line_of: None,
+            calls: HashMap::new(),
+            streamed: HashMap::new(),
+            started_at: None,
+            calls_made: 0,
+        }
+    }
+
+    /// # Errors
+    /// When the output is gone.
+    pub(crate) fn stored(&mut self, stored: &Stored) -> io::Result<()> {
+        match &stored.event {
+            Event::RunStarted(_) => {
+                self.started_at = Some(stored.at);
+                self.calls_made = 0;
+                Ok(())
+            }
+            Event::UserMessage(message) => self.user(&message.content),
+            Event::PersonaPrompted(persona) => {
+                let name = self.style.name(&format!("● {}", render::line(&persona.name, 60)));
+                let rest = self.style.dim(&format!("{}, {}", persona.persona, verb(&persona.purpose)));
+                self.block(&format!("{name}  {rest}\n"))
+            }
+            Event::AssistantMessage(message) => self.assistant(message),
+            Event::CallIntended(call) => self.intended(call),
+            Event::CallFinished(call) => self.finished(call),
+            Event::ApprovalRequested(request) => {
+                let text = subject::approval(request, self.style);
+                self.block(&text)
+            }
+            Event::ApprovalDecided(decided) => {
+                let text = self.decision(&decided.decision, &decided.decided_by);
+                self.block(&text)
+            }
+            Event::QuestionAsked(question) => {
+                let text = subject::question(question, self.style);
+                self.block(&text)
+            }
+            Event::AnalysisJudged(judged) => self.judged(judged),
+            Event::ContextCompacted(_) => {
+                self.note("the conversation was summarised to fit the model's window")
+            }
+            Event::Warning(warning) => {
+                let text =
+                    format!("{} {}", self.style.yellow("warning:"), render::line(&warning.message, 400));
+                self.block(&format!("{text}\n"))
+            }
+            Event::RunnerLost(lost) => {
+                self.note(&format!("the runner ended unexpectedly: {}", render::line(&lost.message, 300)))
+            }
+            Event::PhaseChanged(phase) => self.phase(phase),
+            Event::RunFinished(finished) => self.run_finished(finished, stored),
+            _ => Ok(()),
+        }
+    }
+
+    /// # Errors
+    /// When the output is gone.
+    pub(crate) fn live(&mut self, live: &Live) -> io::Result<()> {
+        match live {
+            Live::MessageDelta { message, index, delta, .. } => match delta {
+                Delta::Text { text } => self.stream(message, *index, text, false),
+                Delta::Thinking { thinking } => self.stream(message, *index, thinking, true),
+                _ => Ok(()),
+            },
+            Live::CallOutput { call, text, .. } => self.output(call, text),
+            Live::BlockStarted { .. } | Live::Unknown(_) => Ok(()),
+        }
+    }
+
+    /// Ends what is open, so that something else can be printed.
+    ///
+    /// # Errors
+    /// When the output is gone.
+    pub(crate) fn close(&mut self) -> io::Result<()> {
+        if let Some((_, _, mut flow)) = self.open.take() {
+            let rest = flow.end();
+            self.write(&rest)?;
+        }
+        if self.line_of.take().is_some() {
+            self.write("\n")?;
+        }
+        Ok(())
+    }
+
+    /// A line that belongs to no event.
+    ///
+    /// # Errors
+    /// When the output is gone.
+    pub(crate) fn note(&mut self, text: &str) -> io::Result<()> {
+        let text = self.style.dim(text);
+        self.block(&format!("{text}\n"))
+    }
+
+    fn block(&mut self, text: &str) -> io::Result<()> {
+        self.close()?;
+        self.write(text)
+    }
+
+    fn write(&mut self, text: &str) -> io::Result<()> {
+        self.out.write_all(text.as_bytes())?;
+        self.out.flush()
+    }
+
+    fn user(&mut self, content: &[Block]) -> io::Result<()> {
+        self.close()?;
+        for block in content {
+            if let Block::Text { text } = block {
+                for line in render::terminal(text).lines() {
+                    let line = format!("{} {}\n", self.style.cyan(">"), self.style.bold(line));
+                    self.write(&line)?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn stream(&mut self, message: &MessageId, index: u32, text: &Untrusted, dim: bool) -> io::Result<()> {
+        let same = self.open.as_ref().is_some_and(|(open, at, _)| open == message && *at == index);
+        if !same {
+            self.close()?;
+            self.open = Some((message.clone(), index, Flow::new(self.style, 2, dim)));
+        }
+        *self.shown.entry((message.clone(), index)).or_default() += text.len();
+        let out = self.open.as_mut().map(|(_, _, flow)| flow.push(text)).unwrap_or_default();
+        self.write(&out)
+    }
+
+    fn assistant(&mut self, message: &AssistantMessage) -> io::Result<()> {
+        for (index, block) in message.content.iter().enumerate() {
+            let index = u32::try_from(index).unwrap_or(u32::MAX);
+            let (text, dim) = match block {
+                Block::Text { text } => (text, false),
+                Block::Thinking { thinking, .. } => (thinking, true),
+                _ => continue,
+            };
+            let shown = self.shown.remove(&(message.message.clone(), index)).unwrap_or(0);
+            if let Some(rest) = text.raw().get(shown..).filter(|rest| !rest.is_empty()) {
+                self.stream(&message.message, index, &rest.into(), dim)?;
+            }
+        }
+        self.shown.retain(|(shown, _), _| *shown != message.message);
+        self.close()
+    }
+
+    fn intended(&mut self, call: &CallIntended) -> io::Result<()> {
+        self.close()?;
+        self.calls_made += 1;
+        let about = call::about(call.tool.as_str(), &call.input);
+        let title = format!("{} {about}", self.style.bold(call.tool.as_str()));
+        self.write(&format!("  {} {}", self.style.cyan("▸"), title.trim_end()))?;
+        self.calls.insert(call.call.clone(), title);
+        let detail = call::detail(call.tool.as_str(), &call.input, self.style);
+        if detail.is_empty() {
+            self.line_of = Some(call.call.clone());
+            return Ok(());
+        }
+        self.write(&format!("\n{detail}"))
+    }
+
+    fn finished(&mut self, finished: &CallFinished) -> io::Result<()> {
+        let outcome = call::outcome(finished, self.style);
+        let title = self.calls.remove(&finished.call);
+        let streamed = self.streamed.remove(&finished.call);
+        if let Some(rest) = streamed.as_deref().filter(|rest| !rest.is_empty()) {
+            self.close()?;
+            let quoted = call::quoted(rest, usize::MAX, self.style);
+            self.write(&quoted)?;
+        }
+        if self.line_of.as_ref() == Some(&finished.call) {
+            self.line_of = None;
+            self.write(&format!("  {outcome}\n"))?;
+        } else {
+            self.close()?;
+            let title = title.unwrap_or_else(|| render::line(&finished.tool, 64));
+            self.write(&format!("  {} {}  {outcome}\n", self.style.dim("└"), title.trim_end()))?;
+        }
+        let result = call::result(finished, streamed.is_some(), self.style);
+        self.write(&result)
+    }
+
+    /// Whole lines only; the rest waits for its end.
+    fn output(&mut self, call: &CallId, text: &Untrusted) -> io::Result<()> {
+        let held = self.streamed.entry(call.clone()).or_default();
+        held.push_str(text.raw());
+        let Some((lines, rest)) = held.rsplit_once('\n') else { return Ok(()) };
+        let (lines, rest) = (lines.to_owned(), rest.to_owned());
+        *held = rest;
+        self.close()?;
+        let quoted = call::quoted(&lines, usize::MAX, self.style);
+        self.write(&quoted)
+    }
+
+    fn decision(&self, decision: &model::approval::Decision, by: &Untrusted) -> String {
+        use model::approval::Decision;
+        let by = self.style.dim(&format!("by {}", render::line(by, 60)));
+        match decision {
+            Decision::Once => format!("  {} {by}\n", self.style.green("allowed once")),
+            Decision::Session => format!("  {} {by}\n", self.style.green("allowed for this session")),
+            Decision::Deny { reason } => {
+                format!("  {} {by} {}\n", self.style.red("declined"), render::line(reason, 200))
+                    .replace(" \n", "\n")
+            }
+        }
+    }
+
+    fn judged(&mut self, judged: &AnalysisJudged) -> io::Result<()> {
+        self.close()?;
+        let which =
+            if judged.revision == 0 { "answer".to_owned() } else { format!("revision {}", judged.revision) };
+        if judged.accepted {
+            let text =
+                format!("  {} {which} accepted by {}'s judge\n", self.style.green("✓"), judged.persona);
+            self.write(&text)?;
+            let answer = serde_json::to_string_pretty(&judged.answer).unwrap_or_default();
+            return self.write(&format!("{}\n", render::terminal(&answer.into())));
+        }
+        self.write(&format!(
+            "  {} {which} sent back by {}'s judge\n",
+            self.style.yellow("↺"),
+            judged.persona
+        ))?;
+        for reason in &judged.reasons {
+            self.write(&format!("    - {}\n", render::line(reason, 300)))?;
+        }
+        Ok(())
+    }
+
+    fn phase(&mut self, changed: &PhaseChanged) -> io::Result<()> {
+        let message = render::line(&changed.message, 400);
+        match changed.phase {
+            Phase::Failed => {
+                self.block(&format!("{} {} {message}\n", self.style.red("failed:"), reason(&changed.reason)))
+            }
+            Phase::Stopped | Phase::Suspended => {
+                self.note(&format!("{}: {} {message}", changed.phase, reason(&changed.reason)))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn run_finished(&mut self, finished: &RunFinished, stored: &Stored) -> io::Result<()> {
+        let (mark, word) = match finished.outcome {
+            RunOutcome::Completed => (self.style.green("✓"), "done"),
+            RunOutcome::Interrupted => (self.style.yellow("■"), "interrupted"),
+            RunOutcome::Failed => (self.style.red("✗"), "failed"),
+        };
+        let mut parts = Vec::new();
+        if let Some(started) = self.started_at {
+            let time = stored.at.since(started).as_millis();
+            parts.push(call::duration(u64::try_from(time).unwrap_or(u64::MAX)));
+        }
+        parts.push(format!("{} turns", finished.turns));
+        parts.push(format!("{} calls", self.calls_made));
+        let usage = finished.usage;
+        let input = usage.input_tokens + usage.cache_read_tokens + usage.cache_write_tokens;
+        parts.push(format!("{} tokens in, {} out", tokens(input), tokens(usage.output_tokens)));
+        parts.push(format!("${:.4}", finished.cost.dollars()));
+        let mut text = format!("\n{mark} {} {}\n", self.style.bold(word), self.style.dim(&parts.join(" · ")));
+        if finished.outcome != RunOutcome::Completed {
+            text.push_str(&format!(
+                "  {}: {}\n",
+                reason(&finished.reason),
+                render::line(&finished.message, 600)
+            ));
+        }
+        self.block(&text)
+    }
+}
+
+fn verb(purpose: &str) -> &'static str {
+    if purpose == "analyse" { "analyses" } else { "works" }
+}
+
+/// A reason's name, as it stands on the wire.
+pub(crate) fn reason(reason: &model::lifecycle::Reason) -> String {
+    let name =
+        serde_json::to_value(reason).ok().and_then(|v| v.as_str().map(str::to_owned)).unwrap_or_default();
+    render::line(&name.into(), 64)
+}
+
+#[expect(clippy::cast_precision_loss, reason = "shown with one digit")]
+fn tokens(count: u64) -> String {
+    match count {
+        0..1000 => count.to_string(),
+        1000..1_000_000 => format!("{:.1}k", count as f64 / 1e3),
+        _ => format!("{:.1}M", count as f64 / 1e6),
+    }
+}
+
+#[cfg(test)]
+mod tests;

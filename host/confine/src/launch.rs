@@ -1,0 +1,77 @@
+//! The process `vteam-exec`: makes the session's sandbox, tries to break it, then runs programs in it for the runner.
+//!
+//! It has one thread: it forks for every program, and what a fork of a process with threads may do is next to nothing.
+
+mod args;
+mod call;
+mod calls;
+mod canary;
+mod inbox;
+mod init;
+mod namespaces;
+mod probe;
+mod programs;
+mod root;
+mod sandbox;
+mod serve;
+mod usage;
+
+pub use args::{BadArguments, Options};
+
+use crate::Features;
+use sandbox::{Folders, Sandbox};
+use std::process::ExitCode;
+
+/// What `vteam-exec` does with these arguments (without the program's name).
+#[must_use]
+pub fn main(arguments: &[String]) -> ExitCode {
+    if let Some((first, rest)) = arguments.split_first()
+        && first == probe::VERB
+    {
+        return probe::main(rest);
+    }
+    match Options::parse(arguments).map_err(LaunchError::from).and_then(launch) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            complain(&error);
+            ExitCode::from(2)
+        }
+    }
+}
+
+#[derive(Debug, thiserror::Error)]
+enum LaunchError {
+    #[error(transparent)]
+    Arguments(#[from] BadArguments),
+    #[error("{what}")]
+    Setup {
+        what: &'static str,
+        #[source]
+        source: std::io::Error,
+    },
+    #[error("the system call filters could not be made")]
+    Filters(#[from] crate::seccomp::FilterError),
+}
+
+fn launch(options: Options) -> Result<(), LaunchError> {
+    let failed = |what| move |source| LaunchError::Setup { what, source };
+    let socket = crate::sys::keep_only(options.socket_fd).map_err(failed("the socket is not open"))?;
+    let folders = Folders::real(&options).map_err(failed("a folder of the session is not there"))?;
+    let features = Features::of_this_host(&options.masks);
+    let sentinel = canary::Sentinel::place(&folders)
+        .map_err(failed("the canaries need a file outside and cannot make one"))?;
+    let place =
+        namespaces::enter(&folders, features, &socket).map_err(failed("no child could be started"))?;
+    let sandbox = Sandbox::new(place, folders, features, options.limits)?;
+    serve::serve(socket, sandbox, sentinel).map_err(failed("the connection to the runner broke"))
+}
+
+#[expect(clippy::print_stderr, reason = "the launcher's log is its standard error")]
+fn complain(error: &dyn std::error::Error) {
+    eprintln!("vteam-exec: {error}");
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        eprintln!("  because {error}");
+        cause = error.source();
+    }
+}

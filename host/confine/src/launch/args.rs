@@ -1,0 +1,116 @@
+//! The command line of `vteam-exec`.
+
+use crate::{Mask, ProgramLimits};
+use std::path::PathBuf;
+
+/// Parsed and complete.
+#[derive(Debug)]
+pub struct Options {
+    pub socket_fd: i32,
+    pub workspace: PathBuf,
+    pub home: PathBuf,
+    pub tmp: PathBuf,
+    pub masks: Vec<Mask>,
+    pub limits: ProgramLimits,
+}
+
+#[derive(Debug, thiserror::Error)]
+#[error(
+    "{0}\nusage: vteam-exec --socket-fd N --workspace DIR --home DIR --tmp DIR [--mask FEATURE]... [--limit NAME=VALUE]..."
+)]
+pub struct BadArguments(String);
+
+impl Options {
+    /// # Errors
+    /// When something is missing, unknown or of the wrong form.
+    pub fn parse(arguments: &[String]) -> Result<Self, BadArguments> {
+        let (mut socket_fd, mut workspace, mut home, mut tmp) = (None, None, None, None);
+        let (mut masks, mut limits) = (Vec::new(), ProgramLimits::shipped());
+        let mut rest = arguments.iter();
+        while let Some(flag) = rest.next() {
+            let value = rest.next().ok_or_else(|| BadArguments(format!("{flag} needs a value")))?;
+            match flag.as_str() {
+                "--socket-fd" => socket_fd = Some(number(flag, value)?),
+                "--workspace" => workspace = Some(PathBuf::from(value)),
+                "--home" => home = Some(PathBuf::from(value)),
+                "--tmp" => tmp = Some(PathBuf::from(value)),
+                "--mask" => {
+                    masks.push(value.parse().map_err(|e: crate::BadMask| BadArguments(e.to_string()))?)
+                }
+                "--limit" => lower(&mut limits, value)?,
+                _ => return Err(BadArguments(format!("{flag} is not known"))),
+            }
+        }
+        let missing = |flag: &str| BadArguments(format!("{flag} is missing"));
+        Ok(Self {
+            socket_fd: socket_fd.ok_or_else(|| missing("--socket-fd"))?,
+            workspace: workspace.ok_or_else(|| missing("--workspace"))?,
+            home: home.ok_or_else(|| missing("--home"))?,
+            tmp: tmp.ok_or_else(|| missing("--tmp"))?,
+            masks,
+            limits,
+        })
+    }
+}
+
+fn number<N: std::str::FromStr>(flag: &str, value: &str) -> Result<N, BadArguments> {
+    value.parse().map_err(|_| BadArguments(format!("{flag} needs a number, not {value:?}")))
+}
+
+/// Like a mask, a limit given here only ever lowers what is shipped.
+fn lower(limits: &mut ProgramLimits, text: &str) -> Result<(), BadArguments> {
+    let (name, value) =
+        text.split_once('=').ok_or_else(|| BadArguments(format!("{text:?} is not NAME=VALUE")))?;
+    let value: u64 = number(name, value)?;
+    let limit = match name {
+        "programs" => {
+            limits.programs = limits.programs.min(usize::try_from(value).unwrap_or(usize::MAX));
+            return Ok(());
+        }
+        "processes" => &mut limits.processes,
+        "memory-bytes" => &mut limits.memory_bytes,
+        "file-bytes" => &mut limits.file_bytes,
+        "open-files" => &mut limits.open_files,
+        "disk-bytes" => &mut limits.disk_bytes,
+        _ => return Err(BadArguments(format!("there is no limit {name:?}"))),
+    };
+    *limit = value.min(*limit);
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check(line: &str, expected: Result<i32, &str>) {
+        let arguments: Vec<String> = line.split_whitespace().map(str::to_owned).collect();
+        let seen = Options::parse(&arguments).map(|o| o.socket_fd).map_err(|e| e.to_string());
+        match (seen, expected) {
+            (Ok(fd), Ok(wanted)) => assert_eq!(fd, wanted, "{line}"),
+            (Err(message), Err(part)) => assert!(message.contains(part), "{line}: {message}"),
+            (seen, _) => panic!("{line}: {seen:?}"),
+        }
+    }
+
+    #[test]
+    fn arguments() {
+        let whole = "--socket-fd 3 --workspace /w --home /h --tmp /t";
+        check(whole, Ok(3));
+        check(&format!("{whole} --mask no-userns --limit processes=7"), Ok(3));
+        check("--socket-fd 3 --workspace /w --home /h", Err("--tmp is missing"));
+        check("--socket-fd three", Err("needs a number"));
+        check("--socket-fd", Err("needs a value"));
+        check(&format!("{whole} --mask nothing"), Err("no mask"));
+        check(&format!("{whole} --limit speed=1"), Err("no limit"));
+        check("--confine no", Err("not known"));
+    }
+
+    #[test]
+    fn limits_only_go_down() {
+        let mut limits = ProgramLimits::shipped();
+        lower(&mut limits, "open-files=18446744073709551615").unwrap();
+        assert_eq!(limits, ProgramLimits::shipped());
+        lower(&mut limits, "open-files=8").unwrap();
+        assert_eq!(limits.open_files, 8);
+    }
+}

@@ -1,0 +1,283 @@
+//! ProjectSettings: what a project permits and what its sessions start from.
+
+use crate::{Invalid, ProcessNetwork, invalid, invalid::Problems, session::Metadata};
+use model::{
+    event::Warning,
+    grant::EffectSet,
+    id::{Digest, PersonaKey, PluginId},
+    money::MicroUsd,
+};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
+use utoipa::ToSchema;
+
+const KIND: &str = "ProjectSettings";
+/// What the established field holds where it is not written.
+const INACTIVITY_SECONDS: u64 = 86_400;
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema, ToSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct ProjectSettings {
+    #[serde(default = "api_version")]
+    pub api_version: String,
+    #[serde(default = "kind")]
+    pub kind: String,
+    #[serde(default)]
+    pub metadata: Metadata,
+    #[serde(default)]
+    pub spec: ProjectSettingsSpec,
+    /// Written by the server; ignored when posted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<Object>)]
+    pub status: Option<Value>,
+}
+
+fn api_version() -> String {
+    crate::API_VERSION.to_owned()
+}
+
+fn kind() -> String {
+    KIND.to_owned()
+}
+
+impl ProjectSettings {
+    #[must_use]
+    pub fn new(spec: ProjectSettingsSpec) -> Self {
+        Self { api_version: api_version(), kind: kind(), metadata: Metadata::default(), spec, status: None }
+    }
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, Default, JsonSchema, ToSchema)]
+#[serde(rename_all = "camelCase", default, deny_unknown_fields)]
+pub struct ProjectSettingsSpec {
+    /// What people call the project.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub display_name: Option<String>,
+    /// How long an idle session keeps its runner.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub inactivity_timeout_seconds: Option<u64>,
+    pub permissions: Permissions,
+    pub defaults: Defaults,
+    pub plugins: Plugins,
+
+    /// Not implemented: answered by a condition.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub group_access: Vec<GroupAccess>,
+    /// Not implemented: answered by a condition.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub runner_secrets_name: Option<String>,
+    /// Not implemented: answered by a condition.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[schema(value_type = Vec<Object>)]
+    pub repositories: Vec<Value>,
+    /// Not implemented: answered by a condition.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<Object>)]
+    pub mcp_servers: Option<Value>,
+}
+
+/// What sessions of the project may ask for.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, Default, JsonSchema, ToSchema)]
+#[serde(rename_all = "camelCase", default, deny_unknown_fields)]
+pub struct Permissions {
+    /// Sessions may run with `permissionMode: bypass`.
+    pub allow_bypass: bool,
+    /// Hosts that are fetched from without asking: `host` or `host:port`, exact.
+    pub fetch_hosts: Vec<String>,
+    /// The most that sessions may give to native programs, and what they get where they do not say.
+    pub process_network: ProcessNetwork,
+    /// US dollars that one session may cost at most.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_budget: Option<f64>,
+}
+
+/// For sessions that do not say otherwise.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, Default, JsonSchema, ToSchema)]
+#[serde(rename_all = "camelCase", default, deny_unknown_fields)]
+pub struct Defaults {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub model: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub persona: Option<String>,
+    /// US dollars.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub budget: Option<f64>,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, Default, JsonSchema, ToSchema)]
+#[serde(rename_all = "camelCase", default, deny_unknown_fields)]
+pub struct Plugins {
+    /// A plugin that is not first-party is given nothing but this.
+    pub grants: Vec<Grant>,
+    /// Settings of plugins, by id; each is checked against the plugin's own schema.
+    #[schema(value_type = BTreeMap<String, Object>)]
+    pub settings: BTreeMap<String, Value>,
+    /// Digests that must not run here, whatever was granted or pinned.
+    pub revoked: Vec<String>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema, ToSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Grant {
+    /// Of the component: a new version needs a new grant.
+    pub digest: String,
+    /// For people who read this; the digest decides.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub plugin: Option<String>,
+    pub effects: Vec<String>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema, ToSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct GroupAccess {
+    pub group_name: String,
+    pub role: String,
+}
+
+/// [`ProjectSettings`] after they were accepted.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ProjectPolicy {
+    pub allow_bypass: bool,
+    pub fetch_hosts: Vec<String>,
+    pub process_network: ProcessNetwork,
+    pub max_budget: Option<MicroUsd>,
+    pub default_model: Option<String>,
+    pub default_persona: Option<PersonaKey>,
+    pub default_budget: Option<MicroUsd>,
+    pub inactivity: Option<Duration>,
+    pub grants: BTreeMap<Digest, EffectSet>,
+    pub plugin_settings: BTreeMap<PluginId, Value>,
+    pub revoked: BTreeSet<Digest>,
+    pub warnings: Vec<Warning>,
+}
+
+/// Reads ProjectSettings: the object, or its `spec` alone.
+///
+/// # Errors
+/// Unknown fields (with the nearest known name), wrong types, another kind or version.
+pub fn read(value: &Value) -> Result<ProjectSettings, Invalid> {
+    let whole = ["spec", "apiVersion", "kind", "metadata"].iter().any(|key| value.get(key).is_some());
+    if !whole {
+        return Ok(ProjectSettings::new(invalid::read(value)?));
+    }
+    let settings: ProjectSettings = invalid::read(value)?;
+    let mut problems = Problems::default();
+    invalid::expect_kind(&mut problems, (&settings.api_version, &settings.kind), KIND);
+    problems.finish(settings)
+}
+
+impl TryFrom<ProjectSettingsSpec> for ProjectPolicy {
+    type Error = Invalid;
+
+    fn try_from(spec: ProjectSettingsSpec) -> Result<Self, Invalid> {
+        let mut problems = Problems::default();
+        let mut warnings = Vec::new();
+        let ProjectSettingsSpec {
+            display_name: _,
+            inactivity_timeout_seconds,
+            permissions: Permissions { allow_bypass, fetch_hosts, process_network, max_budget },
+            defaults: Defaults { model, persona, budget },
+            plugins: Plugins { grants, settings, revoked },
+            group_access,
+            runner_secrets_name,
+            repositories,
+            mcp_servers,
+        } = spec;
+        not_implemented(
+            &mut warnings,
+            [
+                (!group_access.is_empty(), "groupAccess"),
+                (runner_secrets_name.is_some(), "runnerSecretsName"),
+                (!repositories.is_empty(), "repositories"),
+                (mcp_servers.is_some_and(|value| !value.is_null()), "mcpServers"),
+            ],
+        );
+        let mut money = |field: &str, dollars: Option<f64>| {
+            dollars.and_then(|dollars| problems.take(field, MicroUsd::from_dollars(dollars)))
+        };
+        let (max_budget, default_budget) =
+            (money("spec.permissions.maxBudget", max_budget), money("spec.defaults.budget", budget));
+        let policy = Self {
+            allow_bypass,
+            fetch_hosts: hosts(fetch_hosts, &mut problems),
+            process_network,
+            max_budget,
+            default_model: model,
+            default_persona: persona.and_then(|key| problems.take("spec.defaults.persona", key.parse())),
+            default_budget,
+            inactivity: Some(Duration::from_secs(inactivity_timeout_seconds.unwrap_or(INACTIVITY_SECONDS))),
+            grants: granted(grants, &mut problems),
+            plugin_settings: settings
+                .into_iter()
+                .filter_map(|(id, value)| {
+                    Some((problems.take(&format!("spec.plugins.settings.{id}"), id.parse())?, value))
+                })
+                .collect(),
+            revoked: revoked
+                .iter()
+                .enumerate()
+                .filter_map(|(at, digest)| {
+                    problems.take(&format!("spec.plugins.revoked[{at}]"), digest.parse())
+                })
+                .collect(),
+            warnings,
+        };
+        problems.finish(policy)
+    }
+}
+
+fn granted(grants: Vec<Grant>, problems: &mut Problems) -> BTreeMap<Digest, EffectSet> {
+    let mut table = BTreeMap::new();
+    for (at, Grant { digest, plugin: _, effects }) in grants.into_iter().enumerate() {
+        let field = format!("spec.plugins.grants[{at}]");
+        let mut set = EffectSet::new();
+        for effect in effects {
+            if model::grant::effects::ALL.contains(&effect.as_str()) {
+                set.extend(effect.parse());
+            } else {
+                let known = model::grant::effects::ALL.join(", ");
+                problems
+                    .add(format!("{field}.effects"), format_args!("{effect:?} is no effect: one of {known}"));
+            }
+        }
+        if let Some(digest) = problems.take(&format!("{field}.digest"), digest.parse()) {
+            table.insert(digest, set);
+        }
+    }
+    table
+}
+
+fn hosts(hosts: Vec<String>, problems: &mut Problems) -> Vec<String> {
+    for (at, host) in hosts.iter().enumerate() {
+        let (name, port) =
+            host.rsplit_once(':').map_or((host.as_str(), None), |(name, port)| (name, Some(port)));
+        let name_is_valid = !name.is_empty()
+            && name.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-' || b == b'.');
+        if !name_is_valid || port.is_some_and(|port| port.parse::<u16>().is_err()) {
+            problems.add(
+                format!("spec.permissions.fetchHosts[{at}]"),
+                "must be a host in lower case, or host:port; no scheme, path or wildcard",
+            );
+        }
+    }
+    hosts
+}
+
+fn not_implemented<const N: usize>(warnings: &mut Vec<Warning>, table: [(bool, &str); N]) {
+    for (given, field) in table {
+        if given {
+            warnings.push(Warning {
+                reason: "NotImplemented".to_owned(),
+                message: format!("{field} is kept and has no effect on one machine yet").into(),
+            });
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

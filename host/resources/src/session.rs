@@ -1,0 +1,214 @@
+//! AgenticSession: the established fields, in their older and in today's shape, and ours.
+
+mod accept;
+
+use crate::{Invalid, ProcessNetwork, invalid};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use std::collections::BTreeMap;
+use utoipa::ToSchema;
+
+/// A session as an object of its kind.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema, ToSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct AgenticSession {
+    #[serde(default = "api_version")]
+    pub api_version: String,
+    #[serde(default = "kind")]
+    pub kind: String,
+    #[serde(default)]
+    pub metadata: Metadata,
+    pub spec: AgenticSessionSpec,
+    /// Written by the server; ignored when posted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<Object>)]
+    pub status: Option<Value>,
+}
+
+fn api_version() -> String {
+    crate::API_VERSION.to_owned()
+}
+
+fn kind() -> String {
+    "AgenticSession".to_owned()
+}
+
+/// Kubernetes' object metadata, as far as it means something here. The rest is accepted and ignored, as a manifest
+/// that was read from a cluster carries it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, Default, JsonSchema, ToSchema)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Metadata {
+    /// A DNS label.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+    /// The server appends random characters.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub generate_name: Option<String>,
+    /// The project, where it is not given by the path.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub namespace: Option<String>,
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub labels: BTreeMap<String, String>,
+}
+
+/// What a session is to do.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, Default, JsonSchema, ToSchema)]
+#[serde(rename_all = "camelCase", default, deny_unknown_fields)]
+pub struct AgenticSessionSpec {
+    /// The task. An interactive session may do without.
+    pub prompt: Option<String>,
+    /// Today's name of `prompt`.
+    pub initial_prompt: Option<String>,
+    pub display_name: Option<String>,
+    /// A finished run leaves the session open for further messages.
+    pub interactive: bool,
+    /// Hard limit of one run's active time, seconds: 1 to 14400.
+    pub timeout: Option<u64>,
+    /// How long an idle session keeps its runner, seconds.
+    pub inactivity_timeout: Option<u64>,
+    /// An interactive session stops when its run is finished.
+    pub stop_on_run_finished: bool,
+    pub llm_settings: Option<LlmSettings>,
+    /// For native programs only.
+    pub environment_variables: BTreeMap<String, String>,
+
+    /// Key of the persona that does the work, such as `STAFF_ENGINEER`.
+    pub persona: Option<String>,
+    /// The persona analyses the prompt and answers by its schema.
+    pub analyse: bool,
+    /// Ids of the only plugins to use.
+    pub plugins: Option<Vec<String>>,
+    pub permission_mode: Option<Mode>,
+    /// US dollars that the session may cost.
+    pub budget: Option<f64>,
+    /// Model requests of one run.
+    pub max_turns: Option<u32>,
+    pub workspace: Option<Workspace>,
+    /// Network of native programs; at most what the project's settings permit.
+    pub process_network: Option<ProcessNetwork>,
+    /// Refuse the session where native programs cannot be confined.
+    pub needs_programs: bool,
+
+    /// Not implemented: answered by a condition.
+    pub repos: Vec<Repo>,
+    pub main_repo_index: Option<u32>,
+    pub main_repo_name: Option<String>,
+    /// Not implemented: answered by a condition.
+    pub auto_push_on_complete: bool,
+    /// Ignored: the server knows who asks.
+    #[schema(value_type = Option<Object>)]
+    pub user_context: Option<Value>,
+    /// Not implemented: answered by a condition.
+    #[schema(value_type = Option<Object>)]
+    pub resource_overrides: Option<Value>,
+    /// Not implemented: answered by a condition.
+    #[schema(value_type = Option<Object>)]
+    pub resources: Option<Value>,
+    /// Not implemented: answered by a condition.
+    #[schema(value_type = Option<Object>)]
+    pub mcp_servers: Option<Value>,
+    /// Not implemented: answered by a condition.
+    #[schema(value_type = Option<Object>)]
+    pub active_workflow: Option<Value>,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, Default, JsonSchema, ToSchema)]
+#[serde(rename_all = "camelCase", default, deny_unknown_fields)]
+pub struct LlmSettings {
+    pub model: Option<String>,
+    /// Dropped with a warning: providers refuse it.
+    pub temperature: Option<f64>,
+    /// Tokens of one answer.
+    pub max_tokens: Option<u32>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub enum Mode {
+    /// Reading is free, the rest is asked for.
+    Default,
+    /// Changing files in the workspace is free too.
+    AcceptEdits,
+    /// Reading only.
+    Plan,
+    /// Nothing is asked; only where the project's settings permit it.
+    Bypass,
+}
+
+/// Where the workspace's first files come from: exactly one of these.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, Default, JsonSchema, ToSchema)]
+#[serde(rename_all = "camelCase", default, deny_unknown_fields)]
+pub struct Workspace {
+    pub dir: Option<DirSource>,
+    pub archive: Option<ArchiveSource>,
+}
+
+/// A private copy of a folder on the server's machine.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema, ToSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct DirSource {
+    /// Absolute.
+    pub path: String,
+    /// Also what the folder's ignore files leave out.
+    #[serde(default)]
+    pub include_ignored: bool,
+}
+
+/// A tar (gzip) that was uploaded before.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema, ToSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct ArchiveSource {
+    /// Digest that the upload was answered with.
+    pub blob: String,
+}
+
+/// A repository, in the older shape (`input`, `output`) or in today's (`url`, `branch`, `autoPush`).
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, Default, JsonSchema, ToSchema)]
+#[serde(rename_all = "camelCase", default, deny_unknown_fields)]
+pub struct Repo {
+    pub name: Option<String>,
+    pub url: Option<String>,
+    pub branch: Option<String>,
+    pub auto_push: Option<bool>,
+    pub input: Option<RepoEnd>,
+    pub output: Option<RepoEnd>,
+    pub status: Option<String>,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, Default, JsonSchema, ToSchema)]
+#[serde(rename_all = "camelCase", default, deny_unknown_fields)]
+pub struct RepoEnd {
+    pub url: Option<String>,
+    pub branch: Option<String>,
+    #[serde(rename = "type")]
+    pub kind: Option<String>,
+    pub target_branch: Option<String>,
+    pub push_branch: Option<String>,
+    pub create_pull_request: Option<bool>,
+}
+
+/// What was posted: the object, or its specification alone.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Posted {
+    pub metadata: Metadata,
+    pub spec: AgenticSessionSpec,
+    /// The specification as it was written.
+    pub raw: Value,
+}
+
+/// Reads what was posted or written: an AgenticSession, or the fields of its `spec` alone.
+///
+/// # Errors
+/// Unknown fields (with the nearest known name), wrong types, another kind or version.
+pub fn read(value: &Value) -> Result<Posted, Invalid> {
+    let whole = ["spec", "apiVersion", "kind", "metadata"].iter().any(|key| value.get(key).is_some());
+    if !whole {
+        return Ok(Posted { metadata: Metadata::default(), spec: invalid::read(value)?, raw: value.clone() });
+    }
+    let AgenticSession { api_version, kind: found, metadata, spec, status: _ } = invalid::read(value)?;
+    let mut problems = invalid::Problems::default();
+    invalid::expect_kind(&mut problems, (&api_version, &found), &kind());
+    let raw = value.get("spec").cloned().unwrap_or_default();
+    problems.finish(Posted { metadata, spec, raw })
+}

@@ -1,0 +1,289 @@
+//! The one conversion of a specification into what is enforced.
+
+use super::{AgenticSessionSpec, LlmSettings, Mode, Posted, Workspace};
+use crate::{Accepted, Invalid, ProcessNetwork, ProjectPolicy, Source, invalid::Problems};
+use model::{event::Warning, grant::PermissionMode, id::PluginId, limits::Limits, money::MicroUsd};
+use serde_json::Value;
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    path::PathBuf,
+    time::Duration,
+};
+
+const DEFAULT_TIMEOUT_SECONDS: u64 = 300;
+const MAX_TIMEOUT_SECONDS: u64 = 14_400;
+const MAX_PROMPT_BYTES: usize = 256 << 10;
+const MAX_ENVIRONMENT_BYTES: usize = 64 << 10;
+
+impl Posted {
+    /// Checks the specification against itself and against the project's policy, and fills in the project's defaults.
+    ///
+    /// # Errors
+    /// All fields that are wrong or that the policy does not permit.
+    pub fn accept(self, policy: &ProjectPolicy) -> Result<Accepted, Invalid> {
+        let Self { metadata, spec, raw } = self;
+        let mut problems = Problems::default();
+        let mut warnings = Vec::new();
+        not_implemented(&spec, &mut warnings);
+        // Every field is named here or in `not_implemented`: a new one does not compile until somebody decides.
+        let AgenticSessionSpec {
+            prompt,
+            initial_prompt,
+            display_name,
+            interactive,
+            timeout,
+            inactivity_timeout,
+            stop_on_run_finished,
+            llm_settings,
+            environment_variables,
+            persona,
+            analyse,
+            plugins,
+            permission_mode,
+            budget,
+            max_turns,
+            workspace,
+            process_network,
+            needs_programs,
+            repos: _,
+            main_repo_index: _,
+            main_repo_name: _,
+            auto_push_on_complete: _,
+            user_context: _,
+            resource_overrides: _,
+            resources: _,
+            mcp_servers: _,
+            active_workflow: _,
+        } = spec;
+        let LlmSettings { model, temperature, max_tokens } = llm_settings.unwrap_or_default();
+        if temperature.is_some() {
+            warn(
+                &mut warnings,
+                "TemperatureDropped",
+                "llmSettings.temperature has no effect: model providers refuse it",
+            );
+        }
+        if max_tokens == Some(0) {
+            problems.add("spec.llmSettings.maxTokens", "must be at least 1");
+        }
+        let persona = persona
+            .and_then(|key| problems.take("spec.persona", key.parse()))
+            .or_else(|| policy.default_persona.clone());
+        if analyse && persona.is_none() {
+            problems.add("spec.persona", "an analysis needs a persona: name one, such as STAFF_ENGINEER");
+        }
+        let accepted = Accepted {
+            prompt: one_prompt(prompt, initial_prompt, interactive, &mut problems),
+            persona,
+            analyse,
+            model: model.or_else(|| policy.default_model.clone()),
+            max_output_tokens: max_tokens,
+            mode: mode(permission_mode, policy, &mut problems),
+            budget: dollars(budget, policy, &mut problems),
+            interactive,
+            timeout: run_timeout(timeout, &mut problems),
+            inactivity: inactivity_timeout.map(Duration::from_secs).or(policy.inactivity),
+            stop_on_run_finished,
+            workspace: source(workspace, &mut problems),
+            environment: environment(environment_variables, &mut problems),
+            max_turns: turns(max_turns, &mut problems),
+            process_network: network(process_network, policy, &mut problems),
+            needs_programs,
+            plugins: plugins.map(|ids| only(&ids, &mut problems)),
+            display_name,
+            labels: metadata.labels,
+            warnings,
+            spec: raw,
+        };
+        problems.finish(accepted)
+    }
+}
+
+fn one_prompt(
+    old: Option<String>,
+    new: Option<String>,
+    interactive: bool,
+    problems: &mut Problems,
+) -> String {
+    let prompt = match (old, new) {
+        (Some(old), Some(new)) if old != new => {
+            problems.add("spec.initialPrompt", "differs from spec.prompt: write one of them");
+            old
+        }
+        (Some(text), _) | (None, Some(text)) => text,
+        (None, None) => String::new(),
+    };
+    if prompt.trim().is_empty() && !interactive {
+        problems.add("spec.prompt", "is required: say what to do (an interactive session may do without)");
+    }
+    if prompt.len() > MAX_PROMPT_BYTES {
+        problems.add("spec.prompt", format_args!("is longer than {MAX_PROMPT_BYTES} bytes"));
+    }
+    prompt
+}
+
+fn mode(wanted: Option<Mode>, policy: &ProjectPolicy, problems: &mut Problems) -> PermissionMode {
+    match wanted {
+        None | Some(Mode::Default) => PermissionMode::Default,
+        Some(Mode::AcceptEdits) => PermissionMode::AcceptEdits,
+        Some(Mode::Plan) => PermissionMode::Plan,
+        Some(Mode::Bypass) => {
+            if !policy.allow_bypass {
+                problems.add(
+                    "spec.permissionMode",
+                    "bypass is not permitted in this project: set permissions.allowBypass in its settings",
+                );
+            }
+            PermissionMode::Bypass
+        }
+    }
+}
+
+fn dollars(wanted: Option<f64>, policy: &ProjectPolicy, problems: &mut Problems) -> Option<MicroUsd> {
+    let wanted = wanted.and_then(|dollars| problems.take("spec.budget", MicroUsd::from_dollars(dollars)));
+    let budget = wanted.or(policy.default_budget);
+    match (budget, policy.max_budget) {
+        (Some(budget), Some(most)) if budget > most => {
+            problems.add(
+                "spec.budget",
+                format_args!("this project permits at most ${:.2} a session", most.dollars()),
+            );
+            Some(most)
+        }
+        (None, most) => most,
+        (budget, _) => budget,
+    }
+}
+
+fn run_timeout(seconds: Option<u64>, problems: &mut Problems) -> Duration {
+    let seconds = seconds.unwrap_or(DEFAULT_TIMEOUT_SECONDS);
+    if !(1..=MAX_TIMEOUT_SECONDS).contains(&seconds) {
+        problems.add("spec.timeout", format_args!("must be 1 to {MAX_TIMEOUT_SECONDS} seconds"));
+    }
+    Duration::from_secs(seconds)
+}
+
+fn turns(wanted: Option<u32>, problems: &mut Problems) -> Option<u32> {
+    let most = Limits::shipped().session.max_turns;
+    if wanted.is_some_and(|turns| !(1..=most).contains(&turns)) {
+        problems.add("spec.maxTurns", format_args!("must be 1 to {most}"));
+    }
+    wanted
+}
+
+fn source(workspace: Option<Workspace>, problems: &mut Problems) -> Source {
+    match workspace.unwrap_or_default() {
+        Workspace { dir: None, archive: None } => Source::Empty,
+        Workspace { dir: Some(dir), archive: None } => {
+            let path = PathBuf::from(&dir.path);
+            if !path.is_absolute() {
+                problems.add("spec.workspace.dir.path", "must be an absolute path");
+            }
+            Source::Dir { path, include_ignored: dir.include_ignored }
+        }
+        Workspace { dir: None, archive: Some(archive) } => problems
+            .take("spec.workspace.archive.blob", archive.blob.parse())
+            .map_or(Source::Empty, |blob| Source::Archive { blob }),
+        Workspace { dir: Some(_), archive: Some(_) } => {
+            problems.add("spec.workspace", "names both dir and archive: a workspace has one source");
+            Source::Empty
+        }
+    }
+}
+
+fn environment(variables: BTreeMap<String, String>, problems: &mut Problems) -> BTreeMap<String, String> {
+    let name_is_valid = |name: &str| {
+        !name.starts_with(|c: char| c.is_ascii_digit())
+            && !name.is_empty()
+            && name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_')
+    };
+    for (name, value) in &variables {
+        if !name_is_valid(name) || value.contains('\0') {
+            problems.add(
+                format!("spec.environmentVariables.{name}"),
+                "a name is made of A-Z, a-z, 0-9 and '_', not a digit first, and a value has no NUL",
+            );
+        }
+    }
+    if variables.iter().map(|(name, value)| name.len() + value.len()).sum::<usize>() > MAX_ENVIRONMENT_BYTES {
+        problems.add(
+            "spec.environmentVariables",
+            format_args!("are longer than {MAX_ENVIRONMENT_BYTES} bytes together"),
+        );
+    }
+    variables
+}
+
+fn network(
+    wanted: Option<ProcessNetwork>,
+    policy: &ProjectPolicy,
+    problems: &mut Problems,
+) -> ProcessNetwork {
+    let network = wanted.unwrap_or(policy.process_network);
+    if network == ProcessNetwork::Loopback && policy.process_network == ProcessNetwork::None {
+        problems.add(
+            "spec.processNetwork",
+            "loopback is not permitted in this project: set permissions.processNetwork in its settings",
+        );
+    }
+    network
+}
+
+fn only(ids: &[String], problems: &mut Problems) -> BTreeSet<PluginId> {
+    ids.iter()
+        .enumerate()
+        .filter_map(|(index, id)| problems.take(&format!("spec.plugins[{index}]"), id.parse()))
+        .collect()
+}
+
+fn warn(warnings: &mut Vec<Warning>, reason: &str, message: &str) {
+    warnings.push(Warning { reason: reason.to_owned(), message: message.into() });
+}
+
+/// A condition for each field that is accepted and has no effect.
+fn not_implemented(spec: &AgenticSessionSpec, warnings: &mut Vec<Warning>) {
+    let given = |value: &Option<Value>| value.as_ref().is_some_and(|value| !value.is_null());
+    let repositories = !spec.repos.is_empty()
+        || spec.main_repo_index.is_some_and(|i| i > 0)
+        || spec.main_repo_name.is_some();
+    let table = [
+        (
+            repositories,
+            "ReposNotImplemented",
+            "repos are not cloned yet: give the files as workspace.dir or workspace.archive",
+        ),
+        (
+            spec.auto_push_on_complete,
+            "AutoPushNotImplemented",
+            "autoPushOnComplete has no effect yet: nothing is pushed; read the diff when the run is finished",
+        ),
+        (
+            given(&spec.user_context),
+            "UserContextIgnored",
+            "userContext is ignored: the server records who asked from the credential",
+        ),
+        (
+            given(&spec.resource_overrides) || given(&spec.resources),
+            "ResourcesNotImplemented",
+            "resources and resourceOverrides have no effect on one machine yet: the shipped limits hold",
+        ),
+        (
+            given(&spec.mcp_servers),
+            "McpNotImplemented",
+            "mcpServers have no effect yet: no MCP server is started",
+        ),
+        (
+            given(&spec.active_workflow),
+            "WorkflowNotImplemented",
+            "activeWorkflow has no effect yet: the prompt is worked on as it is",
+        ),
+    ];
+    for (applies, reason, message) in table {
+        if applies {
+            warn(warnings, reason, message);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

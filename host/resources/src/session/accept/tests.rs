@@ -1,0 +1,114 @@
+use crate::{Accepted, Invalid, ProcessNetwork, ProjectPolicy, ProjectSettingsSpec, session::read};
+use model::money::MicroUsd;
+use serde_json::{Value, json};
+use std::time::Duration;
+
+fn policy() -> ProjectPolicy {
+    ProjectPolicy::try_from(ProjectSettingsSpec::default()).unwrap()
+}
+
+fn accept(value: &Value, policy: &ProjectPolicy) -> Result<Accepted, Invalid> {
+    read(value)?.accept(policy)
+}
+
+fn check(value: &Value, expected: Result<&[&str], &str>) {
+    match (accept(value, &policy()), expected) {
+        (Ok(got), Ok(warnings)) => {
+            let reasons: Vec<&str> = got.warnings.iter().map(|w| w.reason.as_str()).collect();
+            assert_eq!(reasons, warnings, "{value}");
+            let kept: Accepted = serde_json::from_str(&serde_json::to_string(&got).unwrap()).unwrap();
+            assert_eq!(kept, got, "what is stored is read back");
+        }
+        (Err(error), Err(part)) => assert!(error.to_string().contains(part), "{value}: {error}"),
+        (got, _) => panic!("{value}: {got:?}"),
+    }
+}
+
+#[test]
+fn both_shapes_are_accepted() {
+    check(&json!({"prompt": "fix it"}), Ok(&[]));
+    check(&json!({"initialPrompt": "fix it", "stopOnRunFinished": true, "inactivityTimeout": 60}), Ok(&[]));
+    check(&json!({"interactive": true}), Ok(&[]));
+    check(
+        &json!({
+            "apiVersion": crate::API_VERSION, "kind": "AgenticSession",
+            "metadata": {"name": "a", "namespace": "p", "resourceVersion": "1"},
+            "spec": {
+                "prompt": "fix it", "userContext": {"userId": "u"}, "mainRepoIndex": 0, "timeout": 300,
+                "repos": [{"input": {"url": "https://x/y", "branch": "main"}, "output": {"url": "https://x/z", "createPullRequest": true}}],
+                "llmSettings": {"model": "m", "temperature": 0.7, "maxTokens": 4000},
+            },
+        }),
+        Ok(&["ReposNotImplemented", "UserContextIgnored", "TemperatureDropped"]),
+    );
+    check(
+        &json!({"prompt": "x", "repos": [{"url": "https://x/y", "autoPush": true}]}),
+        Ok(&["ReposNotImplemented"]),
+    );
+    check(
+        &json!({"prompt": "x", "mcpServers": {}, "activeWorkflow": {"gitUrl": "g"}, "resourceOverrides": {"cpu": "1"}, "autoPushOnComplete": true}),
+        Ok(&[
+            "AutoPushNotImplemented",
+            "ResourcesNotImplemented",
+            "McpNotImplemented",
+            "WorkflowNotImplemented",
+        ]),
+    );
+}
+
+#[test]
+fn what_is_wrong_is_named() {
+    check(&json!({}), Err("spec.prompt: is required"));
+    check(&json!({"promt": "x"}), Err("promt: unknown field; did you mean \"prompt\"?"));
+    check(
+        &json!({"spec": {"prompt": "x", "llmSettings": {"modle": "m"}}}),
+        Err("spec.llmSettings.modle: unknown field; did you mean \"model\"?"),
+    );
+    check(
+        &json!({"prompt": "x", "repos": [{"ulr": "m"}]}),
+        Err("repos[0].ulr: unknown field; did you mean \"url\"?"),
+    );
+    check(&json!({"prompt": "a", "initialPrompt": "b"}), Err("spec.initialPrompt"));
+    check(&json!({"prompt": "a", "timeout": 14401}), Err("spec.timeout"));
+    check(&json!({"prompt": "a", "timeout": 0}), Err("spec.timeout"));
+    check(&json!({"prompt": "a", "persona": "staff"}), Err("spec.persona"));
+    check(&json!({"prompt": "a", "analyse": true}), Err("an analysis needs a persona"));
+    check(&json!({"prompt": "a", "permissionMode": "bypass"}), Err("allowBypass"));
+    check(&json!({"prompt": "a", "permissionMode": "yolo"}), Err("unknown variant"));
+    check(&json!({"prompt": "a", "processNetwork": "loopback"}), Err("spec.processNetwork"));
+    check(&json!({"prompt": "a", "budget": -1}), Err("spec.budget"));
+    check(&json!({"prompt": "a", "workspace": {"dir": {"path": "rel"}}}), Err("absolute"));
+    check(
+        &json!({"prompt": "a", "workspace": {"archive": {"blob": "x"}}}),
+        Err("spec.workspace.archive.blob"),
+    );
+    check(&json!({"prompt": "a", "environmentVariables": {"A B": "x"}}), Err("environmentVariables.A B"));
+    check(&json!({"prompt": "a", "plugins": ["nodots"]}), Err("spec.plugins[0]"));
+    check(&json!({"kind": "RFEWorkflow", "spec": {"prompt": "a"}}), Err("kind"));
+    check(&json!(["prompt"]), Err("must be an object"));
+    check(&json!({"prompt": "a", "llmSettings": ["m"]}), Err("llmSettings: must be an object"));
+}
+
+#[test]
+fn the_project_fills_in_and_bounds() {
+    let policy = ProjectPolicy {
+        allow_bypass: true,
+        process_network: ProcessNetwork::Loopback,
+        max_budget: Some(MicroUsd(2_000_000)),
+        default_model: Some("m".to_owned()),
+        inactivity: Some(Duration::from_secs(9)),
+        ..policy()
+    };
+    let got = accept(&json!({"prompt": "a", "permissionMode": "bypass"}), &policy).unwrap();
+    assert_eq!((got.budget, got.model.as_deref()), (Some(MicroUsd(2_000_000)), Some("m")));
+    assert_eq!(
+        (got.process_network, got.inactivity),
+        (ProcessNetwork::Loopback, Some(Duration::from_secs(9)))
+    );
+    assert!(
+        accept(&json!({"prompt": "a", "budget": 3}), &policy)
+            .unwrap_err()
+            .to_string()
+            .contains("at most $2.00")
+    );
+}

@@ -1,0 +1,25 @@
+//! `vteam-runner`.
+
+use clap::Parser as _;
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    match runner::process::run(runner::settings::Command::parse()) {
+        Ok(answer) => {
+            if let Some(answer) = answer {
+                #[expect(clippy::print_stdout, reason = "stdout is for the answer")]
+                {
+                    println!("{answer}");
+                }
+            }
+            ExitCode::SUCCESS
+        }
+        Err(error) => {
+            #[expect(clippy::print_stderr, reason = "the one place where the end of the process is told")]
+            {
+                eprintln!("vteam-runner: {}", telemetry::field::chain(&error));
+            }
+            ExitCode::FAILURE
+        }
+    }
+}

@@ -1,0 +1,80 @@
+//! The process: what it does first decides what it may do ever after.
+//!
+//! Invariant: on the only thread, in this order: the engine's pool is built (it opens `/proc/self/pagemap`), the process
+//! confines itself, the runtimes start.
+
+mod single;
+
+use crate::{
+    session,
+    settings::{Command, Job, Session, SessionFolder, SettingsError},
+};
+use confine::{ConfineError, Dial, Features, RunnerPaths};
+use engine::{Engine, EngineError};
+use model::limits::Limits;
+use std::{io, path::PathBuf};
+use telemetry::log::{self, Format, LogError, Target};
+use tokio::runtime::{Builder, Runtime};
+
+#[derive(Debug, thiserror::Error)]
+pub enum ProcessError {
+    #[error(transparent)]
+    Settings(#[from] SettingsError),
+    #[error("the log could not be set up")]
+    Log(#[from] LogError),
+    #[error(transparent)]
+    Engine(#[from] EngineError),
+    #[error("the session's folder cannot be used")]
+    Folder(#[source] io::Error),
+    #[error("the runner could not confine itself")]
+    Confine(#[from] ConfineError),
+    #[error("the runner's threads could not be started")]
+    Threads(#[source] io::Error),
+    #[error(transparent)]
+    Session(#[from] session::SessionError),
+    #[error(transparent)]
+    Single(#[from] single::SingleError),
+}
+
+/// Does what the command line says. The answer, if there is one, is for stdout.
+///
+/// # Errors
+/// Says what to do.
+pub fn run(command: Command) -> Result<Option<String>, ProcessError> {
+    match command.job()? {
+        Job::Session(settings) => serve(settings).map(|()| None),
+        Job::Describe(plugin) => {
+            let (engine, runtime) = start(vec![], vec![])?;
+            Ok(Some(runtime.block_on(single::describe(&engine, plugin))?))
+        }
+        Job::Call { plugin, tool, input, workspace } => {
+            let (engine, runtime) = start(vec![], workspace.iter().cloned().collect())?;
+            Ok(Some(runtime.block_on(single::call(&engine, plugin, &tool, &input, workspace))?))
+        }
+    }
+}
+
+fn serve(settings: Session) -> Result<(), ProcessError> {
+    log::init(&settings.log, Format::Json, Target::Stderr)?;
+    let (engine, runtime) = start(folders(&settings.folder).map_err(ProcessError::Folder)?, vec![])?;
+    runtime.block_on(session::serve(settings, engine))?;
+    // A program's output that is still being read, or a file, does not hold up the end.
+    runtime.shutdown_background();
+    Ok(())
+}
+
+fn start(read_write: Vec<PathBuf>, read_only: Vec<PathBuf>) -> Result<(Engine, Runtime), ProcessError> {
+    let engine = Engine::new(&Limits::shipped().session)?;
+    let paths = RunnerPaths { read_write, read_only, dial: Dial::Unix };
+    confine::runner(&paths, Features::of_this_host(&[]))?;
+    engine.start()?;
+    let runtime = Builder::new_current_thread().enable_all().max_blocking_threads(8).build();
+    Ok((engine, runtime.map_err(ProcessError::Threads)?))
+}
+
+/// What the runner keeps of the file system. What native programs have for themselves is not in it.
+fn folders(folder: &SessionFolder) -> io::Result<Vec<PathBuf>> {
+    let folders = vec![folder.workspace(), folder.baseline(), folder.journal()];
+    folders.iter().try_for_each(std::fs::create_dir_all)?;
+    Ok(folders)
+}

@@ -1,0 +1,229 @@
+//! The command line, and what it means once checked. Nothing is read from the environment.
+
+use clap::{Args, Parser};
+use http::HeaderValue;
+use std::{
+    fs::File,
+    io::Read as _,
+    os::{
+        fd::{FromRawFd as _, OwnedFd, RawFd},
+        unix::net::UnixStream,
+    },
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+/// Runs the agent of one session; started by a scheduler, not by people.
+#[derive(Debug, Parser)]
+#[command(name = "vteam-runner", version)]
+pub struct Command {
+    #[command(flatten)]
+    session: SessionArgs,
+    #[command(flatten)]
+    plugin: PluginArgs,
+}
+
+/// Work on one plugin, without a session.
+#[derive(Debug, Args)]
+struct PluginArgs {
+    /// Print what the plugin of this native code says of itself, run in an empty sandbox.
+    #[arg(long, value_name = "FILE", conflicts_with = "call")]
+    describe: Option<PathBuf>,
+    /// Call a tool of the plugin of this native code once; reading --workspace is all that it may do.
+    #[arg(long, value_name = "FILE")]
+    call: Option<PathBuf>,
+    /// The signed statement about the native code: JSON, or a file that holds it.
+    #[arg(long)]
+    signed: Option<String>,
+    /// Ed25519 public key that signed it, hex.
+    #[arg(long)]
+    key: Option<String>,
+    /// With --call: the tool's name.
+    #[arg(long)]
+    tool: Option<String>,
+    /// With --call: a JSON object.
+    #[arg(long, default_value = "{}")]
+    input: String,
+    /// With --call: the folder that the tool sees as its workspace.
+    #[arg(long)]
+    workspace: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+struct SessionArgs {
+    /// Where the server listens: unix:<path of its runner socket>.
+    #[arg(long)]
+    connect: Option<String>,
+    /// An inherited descriptor from which the runner's token is read.
+    #[arg(long)]
+    token_fd: Option<RawFd>,
+    /// An inherited socket to vteam-exec; without it there are no native programs.
+    #[arg(long)]
+    exec_fd: Option<RawFd>,
+    /// The session's folder: workspace, baseline, journal, tmp.
+    #[arg(long)]
+    session_dir: Option<PathBuf>,
+    /// Seconds without a server after which the runner ends.
+    #[arg(long, default_value_t = 120)]
+    orphan_timeout: u64,
+    /// Log filter, such as info or runner=debug.
+    #[arg(long, default_value = "info")]
+    log: String,
+}
+
+/// What the process is to do.
+pub enum Job {
+    Session(Session),
+    Describe(PluginFile),
+    Call { plugin: PluginFile, tool: String, input: String, workspace: Option<PathBuf> },
+}
+
+pub struct Session {
+    pub server: Server,
+    pub exec: Option<UnixStream>,
+    pub folder: SessionFolder,
+    pub orphan_timeout: Duration,
+    pub log: String,
+}
+
+/// How the server is reached and what proves who dials.
+#[derive(Debug, Clone)]
+pub struct Server {
+    pub socket: PathBuf,
+    /// `Bearer <token>`, marked sensitive.
+    pub bearer: HeaderValue,
+}
+
+pub struct PluginFile {
+    pub native: Vec<u8>,
+    pub signed: protocol::artifact::Signed,
+    pub key: ed25519_dalek::VerifyingKey,
+}
+
+/// The session's folder on this machine.
+#[derive(Debug, Clone)]
+pub struct SessionFolder(PathBuf);
+
+impl SessionFolder {
+    #[must_use]
+    pub fn root(&self) -> &Path {
+        &self.0
+    }
+    #[must_use]
+    pub fn workspace(&self) -> PathBuf {
+        self.0.join("workspace")
+    }
+    #[must_use]
+    pub fn baseline(&self) -> PathBuf {
+        self.0.join("baseline")
+    }
+    #[must_use]
+    pub fn journal(&self) -> PathBuf {
+        self.0.join("journal")
+    }
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum SettingsError {
+    #[error("--{0} is needed")]
+    Missing(&'static str),
+    #[error("--connect {0:?} is not supported: use unix:<absolute path>")]
+    Connect(String),
+    #[error("--{0} must be a descriptor above 2 that nothing else uses")]
+    Descriptor(&'static str),
+    #[error("the runner's token could not be read from its descriptor, or is not a token")]
+    Token,
+    #[error("{path} cannot be read")]
+    File {
+        path: PathBuf,
+        #[source]
+        source: std::io::Error,
+    },
+    #[error("--signed is not a signed statement")]
+    Signed(#[source] serde_json::Error),
+    #[error("--key is not a public key of 64 hex digits")]
+    Key,
+}
+
+impl Command {
+    /// Checks the command line, and takes over the descriptors and files that it names.
+    ///
+    /// # Errors
+    /// Names the flag.
+    pub fn job(self) -> Result<Job, SettingsError> {
+        let PluginArgs { describe, call, signed, key, tool, input, workspace } = self.plugin;
+        let Some(native) = describe.as_ref().or(call.as_ref()) else {
+            return self.session.check().map(Job::Session);
+        };
+        let signed = signed.ok_or(SettingsError::Missing("signed"))?;
+        let key = verifying_key(&key.ok_or(SettingsError::Missing("key"))?).ok_or(SettingsError::Key)?;
+        let plugin = PluginFile { native: read(native)?, signed: statement(&signed)?, key };
+        if describe.is_some() {
+            return Ok(Job::Describe(plugin));
+        }
+        Ok(Job::Call { plugin, tool: tool.ok_or(SettingsError::Missing("tool"))?, input, workspace })
+    }
+}
+
+impl SessionArgs {
+    fn check(self) -> Result<Session, SettingsError> {
+        let connect = self.connect.ok_or(SettingsError::Missing("connect"))?;
+        let socket = connect.strip_prefix("unix:").filter(|path| path.starts_with('/'));
+        let socket = socket.map(PathBuf::from).ok_or_else(|| SettingsError::Connect(connect.clone()))?;
+        let token = take(self.token_fd.ok_or(SettingsError::Missing("token-fd"))?, "token-fd")?;
+        if self.exec_fd == self.token_fd {
+            return Err(SettingsError::Descriptor("exec-fd"));
+        }
+        let exec = self.exec_fd.map(|fd| take(fd, "exec-fd")).transpose()?;
+        let folder = self.session_dir.ok_or(SettingsError::Missing("session-dir"))?;
+        Ok(Session {
+            server: Server { socket, bearer: bearer(token)? },
+            exec: exec.map(UnixStream::from),
+            folder: SessionFolder(folder),
+            orphan_timeout: Duration::from_secs(self.orphan_timeout),
+            log: self.log,
+        })
+    }
+}
+
+fn read(path: &Path) -> Result<Vec<u8>, SettingsError> {
+    std::fs::read(path).map_err(|source| SettingsError::File { path: path.to_owned(), source })
+}
+
+fn statement(given: &str) -> Result<protocol::artifact::Signed, SettingsError> {
+    let json = if given.starts_with('{') { given.as_bytes().to_vec() } else { read(Path::new(given))? };
+    serde_json::from_slice(&json).map_err(SettingsError::Signed)
+}
+
+/// A public key from its hex digits.
+#[must_use]
+pub fn verifying_key(text: &str) -> Option<ed25519_dalek::VerifyingKey> {
+    let bytes: [u8; 32] = hex::decode(text).ok()?.try_into().ok()?;
+    ed25519_dalek::VerifyingKey::from_bytes(&bytes).ok()
+}
+
+fn bearer(token: OwnedFd) -> Result<HeaderValue, SettingsError> {
+    let mut text = String::new();
+    File::from(token).take(4096).read_to_string(&mut text).map_err(|_| SettingsError::Token)?;
+    let token = text.trim();
+    if token.is_empty() || !token.bytes().all(|b| b.is_ascii_graphic()) {
+        return Err(SettingsError::Token);
+    }
+    let mut value = HeaderValue::try_from(format!("Bearer {token}")).map_err(|_| SettingsError::Token)?;
+    value.set_sensitive(true);
+    Ok(value)
+}
+
+/// Takes over a descriptor that the parent left open for us; it is closed on exec from here on.
+#[expect(unsafe_code, reason = "a descriptor is inherited as a number; there is no safe way to own it")]
+fn take(fd: RawFd, flag: &'static str) -> Result<OwnedFd, SettingsError> {
+    if fd <= 2 {
+        return Err(SettingsError::Descriptor(flag));
+    }
+    // SAFETY: called once per flag before any other file is opened by this process, so nothing here owns the number;
+    // a number that is not open fails the call below, and is then not owned.
+    let fd = unsafe { std::mem::ManuallyDrop::new(OwnedFd::from_raw_fd(fd)) };
+    rustix::io::fcntl_setfd(&*fd, rustix::io::FdFlags::CLOEXEC)
+        .map_err(|_| SettingsError::Descriptor(flag))?;
+    Ok(std::mem::ManuallyDrop::into_inner(fd))
+}

@@ -1,0 +1,234 @@
+//! The REST API: what people and programs ask of the server. Each request is identified, bounded in size and time, and
+//! handed to `sessions`, `catalogue` or `settings`; what is refused is answered with problem details.
+
+mod asks;
+mod files;
+mod input;
+mod log;
+mod plugins;
+mod projects;
+mod runs;
+mod sessions;
+mod system;
+mod view;
+
+use crate::{
+    auth::Token,
+    broker::Broker,
+    catalogue::Catalogue,
+    problem::Problem,
+    sessions::{Caller, FilesError, SessionError, Sessions},
+    settings::{Projects, SettingsError},
+};
+use axum::{
+    Router,
+    extract::{DefaultBodyLimit, Request, State},
+    http::{HeaderValue, header},
+    middleware::{Next, from_fn, from_fn_with_state},
+    response::{IntoResponse as _, Response},
+};
+use protocol::control::RequestError;
+use std::{sync::Arc, time::Duration};
+use store::{BlobError, StoreError};
+use telemetry::{Health, Metrics, Shutdown};
+use utoipa::openapi::OpenApi;
+use utoipa_axum::{router::OpenApiRouter, routes};
+
+/// Bytes of a JSON or YAML document.
+const DOCUMENT_BYTES: usize = 2 << 20;
+/// Bytes of a file or archive.
+const UPLOAD_BYTES: usize = protocol::http::MAX_BLOB_BYTES;
+/// How long the answer to a request may take to begin.
+const DEADLINE: Duration = Duration::from_secs(120);
+
+/// What the API acts on.
+pub struct Parts {
+    pub sessions: Sessions,
+    pub broker: Broker,
+    pub catalogue: Catalogue,
+    pub projects: Projects,
+    pub token: Token,
+    pub health: Health,
+    pub metrics: Metrics,
+    pub shutdown: Shutdown,
+    pub confinement: Vec<protocol::exec::Property>,
+}
+
+/// Clones share everything.
+#[derive(Clone)]
+pub struct Api(Arc<Inner>);
+
+struct Inner {
+    parts: Parts,
+    gauges: system::Gauges,
+}
+
+impl std::ops::Deref for Api {
+    type Target = Parts;
+
+    fn deref(&self) -> &Parts {
+        &self.0.parts
+    }
+}
+
+impl Api {
+    #[must_use]
+    pub fn new(parts: Parts) -> Self {
+        let gauges = system::Gauges::new(&parts.metrics);
+        Self(Arc::new(Inner { parts, gauges }))
+    }
+
+    fn gauges(&self) -> &system::Gauges {
+        &self.0.gauges
+    }
+
+    /// All routes, with everything that holds for each of them.
+    pub fn router(&self) -> Router {
+        let (router, _) = documented();
+        router
+            .fallback(async || Problem::not_found("see /openapi.json for what there is"))
+            .method_not_allowed_fallback(async || {
+                Problem::method_not_allowed("see /openapi.json for what there is")
+            })
+            .layer(from_fn_with_state(self.clone(), identify))
+            .layer(from_fn(within_deadline))
+            .layer(from_fn(headers))
+            .with_state(self.clone())
+    }
+}
+
+/// The routes and what they say of themselves.
+pub(crate) fn documented() -> (Router<Api>, OpenApi) {
+    let documents = OpenApiRouter::new()
+        .routes(routes!(projects::list, projects::create))
+        .routes(routes!(projects::get, projects::remove))
+        .routes(routes!(projects::settings, projects::put_settings))
+        .routes(routes!(sessions::list, sessions::create))
+        .routes(routes!(sessions::get, sessions::remove))
+        .routes(routes!(sessions::stop))
+        .routes(routes!(sessions::start))
+        .routes(routes!(sessions::copy))
+        .routes(routes!(runs::run))
+        .routes(routes!(runs::interrupt))
+        .routes(routes!(runs::follow))
+        .routes(routes!(runs::capabilities))
+        .routes(routes!(asks::pending))
+        .routes(routes!(asks::decide))
+        .routes(routes!(asks::answer))
+        .routes(routes!(files::root))
+        .routes(routes!(files::diff))
+        .routes(routes!(files::changed))
+        .routes(routes!(files::archive))
+        .routes(routes!(log::events))
+        .routes(routes!(log::export))
+        .routes(routes!(plugins::inspect, plugins::remove))
+        .routes(routes!(plugins::approve))
+        .routes(routes!(plugins::personas))
+        .routes(routes!(system::health))
+        .routes(routes!(system::ready))
+        .routes(routes!(system::metrics))
+        .routes(routes!(system::version))
+        .routes(routes!(system::openapi))
+        .layer(DefaultBodyLimit::max(DOCUMENT_BYTES));
+    let uploads = OpenApiRouter::new()
+        .routes(routes!(files::read, files::write, files::remove))
+        .routes(routes!(files::upload))
+        .routes(routes!(plugins::list, plugins::upload))
+        .layer(DefaultBodyLimit::max(UPLOAD_BYTES));
+    documents.merge(uploads).split_for_parts()
+}
+
+/// Everything but the health check is for callers with the token.
+async fn identify(State(api): State<Api>, mut request: Request, next: Next) -> Response {
+    if request.uri().path() == system::HEALTH {
+        return next.run(request).await;
+    }
+    let Some(caller) = api.token.identify(request.headers()) else {
+        return Problem::unauthorized(
+            "send `Authorization: Bearer <token>`; `vteam up` says where the token lies",
+        )
+        .into_response();
+    };
+    request.extensions_mut().insert::<Caller>(caller);
+    next.run(request).await
+}
+
+async fn within_deadline(request: Request, next: Next) -> Response {
+    match tokio::time::timeout(DEADLINE, next.run(request)).await {
+        Ok(response) => response,
+        Err(_) => Problem::timed_out("the server had no answer in time; try again").into_response(),
+    }
+}
+
+async fn headers(request: Request, next: Next) -> Response {
+    let mut response = next.run(request).await;
+    let headers = response.headers_mut();
+    headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    headers.insert(header::REFERRER_POLICY, HeaderValue::from_static("no-referrer"));
+    headers.insert(header::CONTENT_SECURITY_POLICY, HeaderValue::from_static("default-src 'none'; sandbox"));
+    headers.entry(header::CACHE_CONTROL).or_insert(HeaderValue::from_static("no-store"));
+    response
+}
+
+impl From<StoreError> for Problem {
+    fn from(error: StoreError) -> Self {
+        match error {
+            StoreError::Full(_) => Self::store_full(error.to_string()),
+            StoreError::Closed => Self::unavailable("the server is shutting down"),
+            other => Self::failed("the store failed", &other),
+        }
+    }
+}
+
+impl From<SessionError> for Problem {
+    fn from(error: SessionError) -> Self {
+        match error {
+            SessionError::NotFound | SessionError::NothingPending => Self::not_found(error.to_string()),
+            SessionError::NameTaken | SessionError::Conflict(_) | SessionError::Quota { .. } => {
+                Self::conflict(error.to_string())
+            }
+            SessionError::Store(error) => error.into(),
+            SessionError::Closed => Self::unavailable(error.to_string()),
+        }
+    }
+}
+
+impl From<FilesError> for Problem {
+    fn from(error: FilesError) -> Self {
+        match error {
+            FilesError::Session(error) => error.into(),
+            FilesError::NotAwake => Self::not_awake(error.to_string()),
+            FilesError::Request(RequestError::NotFound(why)) => Self::not_found(why),
+            FilesError::Request(RequestError::Invalid(why)) => Self::malformed(why),
+            FilesError::Request(RequestError::TooLarge(why)) => Self::too_large(why),
+            FilesError::Request(RequestError::Failed(why)) => Self::conflict(why),
+            FilesError::Timeout => Self::unavailable(error.to_string()),
+        }
+    }
+}
+
+impl From<BlobError> for Problem {
+    fn from(error: BlobError) -> Self {
+        match error {
+            BlobError::NotFound => Self::not_found(error.to_string()),
+            BlobError::TooLarge { .. } => Self::too_large(error.to_string()),
+            BlobError::WrongDigest => Self::malformed(error.to_string()),
+            BlobError::Store(error) => error.into(),
+        }
+    }
+}
+
+impl From<SettingsError> for Problem {
+    fn from(error: SettingsError) -> Self {
+        match error {
+            SettingsError::NotFound => Self::not_found(error.to_string()),
+            SettingsError::Exists | SettingsError::Default => Self::conflict(error.to_string()),
+            SettingsError::Invalid(invalid) => invalid.into(),
+            SettingsError::Unreadable { .. } => Self::conflict(error.to_string()),
+            SettingsError::Io(ref io) if io.kind() == std::io::ErrorKind::StorageFull => {
+                Self::store_full("the disk of the data folder is full: free space there, then try again")
+            }
+            other => Self::failed("the settings cannot be used", &other),
+        }
+    }
+}

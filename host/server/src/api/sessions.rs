@@ -1,0 +1,198 @@
+//! Sessions: made, listed, shown, stopped, started again, copied and deleted.
+
+use super::{
+    Api,
+    input::{Document, Page, Path, Query, Session},
+    projects::ProjectPath,
+    view,
+};
+use crate::{
+    problem::Problem,
+    sessions::{Caller, NewSession, SessionView},
+    settings::Project,
+};
+use axum::{Extension, Json, extract::State, http::StatusCode};
+use model::{
+    id::{ProjectName, SessionName},
+    plan::Desired,
+};
+use resources::{Accepted, AgenticSession, AgenticSessionSpec, Source, session::Posted};
+use serde::Deserialize;
+use serde_json::Value;
+use utoipa::ToSchema;
+
+/// Sessions of a project, newest first.
+#[utoipa::path(get, path = "/api/projects/{project}/agentic-sessions", tag = "sessions",
+    params(("project" = String, Path), Page), responses((status = 200, body = Object)))]
+pub(crate) async fn list(
+    State(api): State<Api>,
+    Path(path): Path<ProjectPath>,
+    Query(page): Query<Page>,
+) -> Result<Json<Value>, Problem> {
+    api.projects.get(&path.project)?;
+    let views = api.sessions.list(&path.project).await?;
+    Ok(Json(page.cut(views, |view| view.record.uid.to_string(), |view| view::session(&view))))
+}
+
+/// Starts a session: an AgenticSession, or its `spec` alone.
+#[utoipa::path(post, path = "/api/projects/{project}/agentic-sessions", tag = "sessions",
+    params(("project" = String, Path)), request_body = AgenticSession,
+    responses((status = 201, body = AgenticSession), (status = 409, body = Problem), (status = 422, body = Problem)))]
+pub(crate) async fn create(
+    State(api): State<Api>,
+    Extension(caller): Extension<Caller>,
+    Path(path): Path<ProjectPath>,
+    Document(document): Document,
+) -> Result<(StatusCode, Json<Value>), Problem> {
+    let project = api.projects.get(&path.project)?;
+    let posted = resources::session::read(&document)?;
+    let (name, generate_name) = named(&posted, &path.project)?;
+    let spec = posted.accept(&project.policy)?;
+    possible(&api, &project, &spec).await?;
+    let generate_name = generate_name.or_else(|| name.is_none().then(|| "session-".to_owned()));
+    let view = api.sessions.create(&caller, &path.project, NewSession { name, generate_name, spec }).await?;
+    Ok((StatusCode::CREATED, Json(view::session(&view))))
+}
+
+fn named(posted: &Posted, project: &ProjectName) -> Result<(Option<SessionName>, Option<String>), Problem> {
+    let invalid = |field: &str, message: String| {
+        Problem::from(resources::Invalid(vec![resources::Problem { field: field.to_owned(), message }]))
+    };
+    let metadata = &posted.metadata;
+    if metadata.namespace.as_ref().is_some_and(|namespace| namespace != project.as_str()) {
+        return Err(invalid("metadata.namespace", format!("the path names the project {project}")));
+    }
+    if let Some(prefix) = &metadata.generate_name {
+        // Checked as it will be: with characters behind it.
+        format!("{prefix}aaaaa")
+            .parse::<SessionName>()
+            .map_err(|error| invalid("metadata.generateName", error.to_string()))?;
+    }
+    let name = metadata.name.as_ref().map(|name| name.parse()).transpose();
+    Ok((
+        name.map_err(|error: model::id::InvalidId| invalid("metadata.name", error.to_string()))?,
+        metadata.generate_name.clone(),
+    ))
+}
+
+/// What can be known now to fail later is said now.
+async fn possible(api: &Api, project: &Project, spec: &Accepted) -> Result<(), Problem> {
+    let mut errors = Vec::new();
+    let mut wrong =
+        |field: &str, message: String| errors.push(resources::Problem { field: field.to_owned(), message });
+    if let Some(key) = &spec.persona
+        && api.catalogue.persona(&project.policy, key).is_none()
+    {
+        let personas = api.catalogue.personas(&project.policy);
+        let known = personas.keys().map(ToString::to_string).collect::<Vec<_>>().join(", ");
+        wrong("spec.persona", format!("there is no persona {key} here; there are: {known}"));
+    }
+    for id in spec.plugins.iter().flatten() {
+        if api.catalogue.plugin(id).is_none() {
+            wrong("spec.plugins", format!("there is no plugin {id} here"));
+        }
+    }
+    match &spec.workspace {
+        Source::Empty => {}
+        Source::Dir { path, .. } => match tokio::fs::metadata(path).await {
+            Ok(meta) if meta.is_dir() => {}
+            Ok(_) => wrong("spec.workspace.dir.path", format!("{} is no folder", path.display())),
+            Err(error) => {
+                wrong("spec.workspace.dir.path", format!("{} cannot be used: {error}", path.display()))
+            }
+        },
+        Source::Archive { blob } => {
+            if api.sessions.store().find_blob(blob).await?.is_none() {
+                wrong(
+                    "spec.workspace.archive.blob",
+                    "there is no such upload: PUT it to …/archives first".to_owned(),
+                );
+            }
+        }
+    }
+    if let Some(broken) = api.confinement.iter().find(|property| spec.needs_programs && !property.holds) {
+        let text = format!(
+            "native programs cannot be confined here: {} does not hold ({}); see `vteam doctor`",
+            broken.name, broken.detail
+        );
+        wrong("spec.needsPrograms", text);
+    }
+    if errors.is_empty() { Ok(()) } else { Err(resources::Invalid(errors).into()) }
+}
+
+/// One session with its status.
+#[utoipa::path(get, path = "/api/projects/{project}/agentic-sessions/{session}", tag = "sessions",
+    params(("project" = String, Path), ("session" = String, Path)),
+    responses((status = 200, body = AgenticSession), (status = 404, body = Problem)))]
+pub(crate) async fn get(State(api): State<Api>, Session(session): Session) -> Result<Json<Value>, Problem> {
+    Ok(Json(view::session(&api.sessions.get(&session).await?)))
+}
+
+/// Ends the session's runner and removes everything of it.
+#[utoipa::path(delete, path = "/api/projects/{project}/agentic-sessions/{session}", tag = "sessions",
+    params(("project" = String, Path), ("session" = String, Path)),
+    responses((status = 204), (status = 404, body = Problem)))]
+pub(crate) async fn remove(State(api): State<Api>, Session(session): Session) -> Result<StatusCode, Problem> {
+    api.sessions.delete(&session).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+/// Stops what is under way and ends the runner. A further message wakes the session.
+#[utoipa::path(post, path = "/api/projects/{project}/agentic-sessions/{session}/stop", tag = "sessions",
+    params(("project" = String, Path), ("session" = String, Path)),
+    responses((status = 202, body = AgenticSession), (status = 404, body = Problem)))]
+pub(crate) async fn stop(
+    State(api): State<Api>,
+    Session(session): Session,
+) -> Result<(StatusCode, Json<Value>), Problem> {
+    steered(api.sessions.stop(&session).await?)
+}
+
+/// Goes on with what a stopped session had left to do.
+#[utoipa::path(post, path = "/api/projects/{project}/agentic-sessions/{session}/start", tag = "sessions",
+    params(("project" = String, Path), ("session" = String, Path)),
+    responses((status = 202, body = AgenticSession), (status = 404, body = Problem)))]
+pub(crate) async fn start(
+    State(api): State<Api>,
+    Session(session): Session,
+) -> Result<(StatusCode, Json<Value>), Problem> {
+    steered(api.sessions.set_desired(&session, Desired::Run).await?)
+}
+
+fn steered(view: SessionView) -> Result<(StatusCode, Json<Value>), Problem> {
+    Ok((StatusCode::ACCEPTED, Json(view::session(&view))))
+}
+
+/// How a copy is named.
+#[derive(Default, Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub(crate) struct Copy {
+    /// Absent: made from the name of the original.
+    #[schema(value_type = Option<String>)]
+    name: Option<SessionName>,
+}
+
+/// A new session with the specification of this one, checked again against the project's settings as they are now.
+#[utoipa::path(post, path = "/api/projects/{project}/agentic-sessions/{session}/clone", tag = "sessions",
+    params(("project" = String, Path), ("session" = String, Path)), request_body = Option<Copy>,
+    responses((status = 201, body = AgenticSession), (status = 404, body = Problem)))]
+pub(crate) async fn copy(
+    State(api): State<Api>,
+    Extension(caller): Extension<Caller>,
+    Session(session): Session,
+    Document(document): Document,
+) -> Result<(StatusCode, Json<Value>), Problem> {
+    let asked: Option<Copy> =
+        serde_json::from_value(document).map_err(|error| Problem::invalid(error.to_string()))?;
+    let Copy { name } = asked.unwrap_or_default();
+    let of = api.sessions.get(&session).await?.accepted;
+    let project = api.projects.get(&session.project)?;
+    let spec: AgenticSessionSpec = resources::session::read(&of.spec)?.spec;
+    let metadata = resources::session::Metadata { labels: of.labels, ..Default::default() };
+    let accepted = Posted { metadata, spec, raw: of.spec }.accept(&project.policy)?;
+    possible(&api, &project, &accepted).await?;
+    let generate_name = Some(format!("{:.50}-", session.name.as_str()));
+    let new = NewSession { name, generate_name, spec: accepted };
+    let view = api.sessions.create(&caller, &session.project, new).await?;
+    Ok((StatusCode::CREATED, Json(view::session(&view))))
+}

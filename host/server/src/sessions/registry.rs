@@ -1,0 +1,328 @@
+//! Which session has which task, and what they share.
+
+use super::{
+    actor::{Actor, Command},
+    error::SessionError,
+    seams::{Launcher, Surroundings},
+    view::{Caller, NewSession, Pruned, SessionView, Settings},
+};
+use model::{
+    event::{Event, Live, PhaseChanged, SessionCreated},
+    id::{Digest, Epoch, ProjectName, Seq, SessionName, SessionRef, SessionUid, UnixMillis},
+    lifecycle::{Phase, Reason},
+    message::Block,
+    money::Budget,
+    plan::Desired,
+};
+use resources::{Accepted, Source};
+use std::{
+    collections::HashMap,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
+use store::{Queued, SessionRecord, SessionState, Store, Totals};
+use tokio::sync::{broadcast, mpsc, oneshot};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+/// Commands that wait for a session's task.
+const QUEUE: usize = 64;
+/// Live items that a slow reader may be behind before it misses some.
+const LIVE: usize = 4096;
+
+pub(super) struct Registry {
+    store: Store,
+    pub(super) launcher: Arc<dyn Launcher>,
+    pub(super) surroundings: Arc<dyn Surroundings>,
+    pub(super) settings: Settings,
+    actors: Mutex<HashMap<SessionUid, mpsc::Sender<Command>>>,
+    lives: Mutex<HashMap<SessionUid, broadcast::Sender<(Seq, Live)>>>,
+    pub(super) awake: AtomicUsize,
+    tasks: TaskTracker,
+    pub(super) closing: CancellationToken,
+}
+
+impl Registry {
+    pub(super) async fn open(
+        store: Store,
+        launcher: Arc<dyn Launcher>,
+        surroundings: Arc<dyn Surroundings>,
+        settings: Settings,
+    ) -> Result<Arc<Self>, SessionError> {
+        let registry = Arc::new(Self {
+            store,
+            launcher,
+            surroundings,
+            settings,
+            actors: Mutex::default(),
+            lives: Mutex::default(),
+            awake: AtomicUsize::new(0),
+            tasks: TaskTracker::new(),
+            closing: CancellationToken::new(),
+        });
+        for record in registry.store.sessions(None).await? {
+            let unsettled = !record.state.phase.is_settled() || record.state.desired == Desired::Delete;
+            if unsettled || !record.state.reserved.is_empty() || !record.state.queue.is_empty() {
+                registry.actor(&record.uid)?;
+            }
+        }
+        Ok(registry)
+    }
+
+    pub(super) fn store(&self) -> &Store {
+        &self.store
+    }
+
+    pub(super) fn awake(&self) -> usize {
+        self.awake.load(Ordering::Relaxed)
+    }
+
+    pub(super) async fn uid(&self, session: &SessionRef) -> Result<SessionUid, SessionError> {
+        let record = self.store.session(session).await?;
+        Ok(record.ok_or(SessionError::NotFound)?.uid)
+    }
+
+    /// The session's task, started if it was not.
+    fn actor(self: &Arc<Self>, uid: &SessionUid) -> Result<mpsc::Sender<Command>, SessionError> {
+        if self.closing.is_cancelled() {
+            return Err(SessionError::Closed);
+        }
+        let mut actors = lock(&self.actors);
+        if let Some(handle) = actors.get(uid).filter(|handle| !handle.is_closed()) {
+            return Ok(handle.clone());
+        }
+        let (handle, commands) = mpsc::channel(QUEUE);
+        actors.insert(uid.clone(), handle.clone());
+        self.tasks.spawn(Actor::run(Arc::clone(self), uid.clone(), commands));
+        Ok(handle)
+    }
+
+    /// For tasks that report back to a session.
+    pub(super) async fn tell(self: &Arc<Self>, uid: &SessionUid, command: Command) {
+        if let Ok(handle) = self.actor(uid) {
+            let _ = handle.send(command).await;
+        }
+    }
+
+    pub(super) async fn ask<T>(
+        self: &Arc<Self>,
+        uid: &SessionUid,
+        command: impl FnOnce(oneshot::Sender<T>) -> Command,
+    ) -> Result<T, SessionError> {
+        let (reply, answer) = oneshot::channel();
+        self.tell(uid, command(reply)).await;
+        match answer.await {
+            Ok(answer) => Ok(answer),
+            Err(_) if self.closing.is_cancelled() => Err(SessionError::Closed),
+            Err(_) => Err(SessionError::NotFound),
+        }
+    }
+
+    pub(super) fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
+        self.tasks.spawn(task);
+    }
+
+    pub(super) fn live(&self, uid: &SessionUid) -> broadcast::Sender<(Seq, Live)> {
+        let mut lives = lock(&self.lives);
+        lives.entry(uid.clone()).or_insert_with(|| broadcast::Sender::new(LIVE)).clone()
+    }
+
+    /// After a session was removed, or its task has nothing more to do.
+    pub(super) fn forget(&self, uid: &SessionUid) {
+        lock(&self.actors).remove(uid);
+        lock(&self.lives).remove(uid);
+    }
+
+    pub(super) async fn create(
+        self: &Arc<Self>,
+        who: &Caller,
+        project: &ProjectName,
+        new: NewSession,
+    ) -> Result<SessionView, SessionError> {
+        let NewSession { name, generate_name, spec } = new;
+        let uid = new_uid();
+        if let Source::Archive { blob } = &spec.workspace {
+            self.store.keep_blob(&uid, blob).await?;
+        }
+        let (record, events) = loop {
+            let generated = name.is_none();
+            let name = name.clone().unwrap_or_else(|| generated_name(generate_name.as_deref()));
+            let reference = SessionRef { project: project.clone(), name };
+            let (record, events) = self.first(who, uid.clone(), reference, &spec)?;
+            match self.store.create(record.clone(), events).await {
+                Err(store::CreateError::Taken) if generated => {}
+                result => break (record, result?),
+            }
+        };
+        tracing::info!(session = %record.reference, uid = %record.uid, events = events.len(), "session accepted");
+        self.ask(&uid, |reply| Command::View { reply }).await
+    }
+
+    fn first(
+        &self,
+        who: &Caller,
+        uid: SessionUid,
+        reference: SessionRef,
+        spec: &Accepted,
+    ) -> Result<(SessionRecord, Vec<Event>), SessionError> {
+        let at = now();
+        let accepted = serde_json::to_value(spec).map_err(|error| SessionError::Conflict(error.to_string()))?;
+        let created = SessionCreated { created_by: who.name.clone(), spec: spec.spec.clone() };
+        let phase = PhaseChanged { phase: Phase::Pending, reason: Reason::Accepted, message: "".into() };
+        let mut events = vec![Event::SessionCreated(created), Event::PhaseChanged(phase)];
+        events.extend(spec.warnings.iter().cloned().map(Event::Warning));
+        let mut change = super::change::Change::new(&first_state(spec, at), at, Duration::ZERO);
+        if !spec.prompt.is_empty() {
+            change.state.queue.push(queued(who, vec![Block::text(spec.prompt.as_str())]));
+            change.begin_next();
+        }
+        events.extend(change.events.into_iter().map(|new| new.event));
+        let record = SessionRecord {
+            uid,
+            reference,
+            created_at: at,
+            created_by: who.name.clone(),
+            labels: spec.labels.clone(),
+            spec: accepted,
+            event_bytes: self.settings.limits.session.event_bytes,
+            state: change.state,
+        };
+        Ok((record, events))
+    }
+
+    pub(super) async fn list(self: &Arc<Self>, project: Option<&ProjectName>) -> Result<Vec<SessionView>, SessionError> {
+        let mut views = Vec::new();
+        for record in self.store.sessions(project).await? {
+            let handle = lock(&self.actors).get(&record.uid).filter(|handle| !handle.is_closed()).cloned();
+            let view = match handle {
+                Some(_) => self.ask(&record.uid, |reply| Command::View { reply }).await,
+                None => view(record, false, 0),
+            };
+            match view {
+                Ok(view) => views.push(view),
+                Err(SessionError::NotFound) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(views)
+    }
+
+    pub(super) async fn delete(self: &Arc<Self>, uid: &SessionUid) -> Result<(), SessionError> {
+        // The reply comes when everything is gone.
+        self.ask(uid, |reply| Command::Delete { reply }).await?
+    }
+
+    pub(super) async fn prune(self: &Arc<Self>, older_than: Duration) -> Result<Pruned, SessionError> {
+        let now = now();
+        let mut sessions = 0;
+        for record in self.store.sessions(None).await? {
+            let state = &record.state;
+            if state.phase.is_settled() && now.since(state.updated_at) >= older_than {
+                self.delete(&record.uid).await?;
+                sessions += 1;
+            }
+        }
+        let (blobs, blob_bytes) = self.store.collect_blobs().await?;
+        Ok(Pruned { sessions, blobs, blob_bytes })
+    }
+
+    /// A runner token is `vr1.<uid>.<epoch>.<secret>`; only its hash is kept.
+    pub(super) async fn authenticate(&self, token: &str) -> Option<(SessionUid, Epoch)> {
+        let (rest, _secret) = token.strip_prefix("vr1.")?.rsplit_once('.')?;
+        let (uid, epoch) = rest.rsplit_once('.')?;
+        let (uid, epoch) = (uid.parse::<SessionUid>().ok()?, Epoch(epoch.parse().ok()?));
+        let record = self.store.session_by_uid(&uid).await.ok()??;
+        let expected = record.state.token_hash?;
+        let given = Digest::of(token.as_bytes());
+        // Both are hashes: what their comparison's time tells is of no use.
+        (record.state.epoch == epoch && given.hex() == expected).then_some((uid, epoch))
+    }
+
+    pub(super) async fn artifact(self: &Arc<Self>, uid: &SessionUid, digest: &Digest) -> Option<bytes::Bytes> {
+        let wanted = digest.clone();
+        let bound = self.ask(uid, |reply| Command::IsBound { artifact: wanted, reply }).await.unwrap_or(false);
+        if bound { self.surroundings.artifact(digest.clone()).await } else { None }
+    }
+
+    pub(super) async fn close(&self) {
+        self.closing.cancel();
+        self.tasks.close();
+        self.tasks.wait().await;
+    }
+}
+
+fn first_state(spec: &Accepted, at: UnixMillis) -> SessionState {
+    SessionState {
+        phase: Phase::Pending,
+        reason: Reason::Accepted,
+        message: "".into(),
+        desired: Desired::Run,
+        updated_at: at,
+        epoch: Epoch(0),
+        fence: Epoch(0),
+        token_hash: None,
+        losses: 0,
+        lost_at: None,
+        run: None,
+        run_active_ms: 0,
+        idle_since: Some(at),
+        queue: vec![],
+        budget: Budget { limit: spec.budget, ..Budget::default() },
+        reserved: Default::default(),
+        settled: vec![],
+        totals: Totals::default(),
+        pins: vec![],
+        snapshot: None,
+    }
+}
+
+pub(super) fn queued(who: &Caller, content: Vec<Block>) -> Queued {
+    let id = || format!("{}", uuid::Uuid::now_v7().simple());
+    Queued {
+        run: known(&format!("run-{}", id())),
+        message: known(&format!("msg-{}", id())),
+        content,
+        sent_by: who.name.clone(),
+    }
+}
+
+pub(super) fn view(record: SessionRecord, connected: bool, pending: usize) -> Result<SessionView, SessionError> {
+    let accepted = accepted(&record)?;
+    Ok(SessionView { record, accepted, connected, pending })
+}
+
+pub(super) fn accepted(record: &SessionRecord) -> Result<Accepted, SessionError> {
+    let parsed = serde_json::from_value(record.spec.clone());
+    parsed.map_err(|error| SessionError::Store(store::StoreError::Failed(error.into())))
+}
+
+fn new_uid() -> SessionUid {
+    known(&uuid::Uuid::now_v7().simple().to_string())
+}
+
+/// Hex digits and dashes are valid in every id.
+fn known<T: std::str::FromStr>(text: &str) -> T
+where
+    T::Err: std::fmt::Debug,
+{
+    #[expect(clippy::expect_used, reason = "made here of characters that every id allows")]
+    text.parse().expect("an id of hex digits and dashes")
+}
+
+fn generated_name(prefix: Option<&str>) -> SessionName {
+    let random = uuid::Uuid::new_v4().simple().to_string();
+    let random = random.get(..5).unwrap_or("00000");
+    let prefix: String = prefix.unwrap_or("session-").chars().take(57).collect();
+    format!("{prefix}{random}").parse().unwrap_or_else(|_| known(&format!("session-{random}")))
+}
+
+pub(super) fn now() -> UnixMillis {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    UnixMillis(u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

@@ -1,0 +1,101 @@
+//! What sessions need of others: how a runner is started, and what it is given.
+
+use futures::future::BoxFuture;
+use model::{
+    event::{PinnedPlugin, Warning},
+    id::{Digest, Epoch, PersonaKey, PluginId, ProjectName, SessionUid},
+    lifecycle::Reason,
+};
+use protocol::control::{PluginBinding, SessionPolicy};
+use resources::Source;
+use std::collections::BTreeSet;
+
+/// Starts and ends runners. One per way of running them.
+pub trait Launcher: Send + Sync + 'static {
+    /// Makes the workspace, if it was not made, and starts a runner that dials in. Returns when it was started, with what
+    /// the person should know.
+    fn start(&self, launch: Launch) -> BoxFuture<'_, Result<Vec<Warning>, LaunchError>>;
+
+    /// After the server was started again: whether a runner of this epoch may still live and dial in. Then `exited` is
+    /// called when it ends.
+    fn adopt(&self, uid: SessionUid, epoch: Epoch, exited: Exited) -> BoxFuture<'_, bool>;
+
+    /// Ends the runner and everything that it started; returns when it is gone. Nothing to do if it is.
+    fn kill(&self, uid: SessionUid, epoch: Epoch) -> BoxFuture<'_, ()>;
+
+    /// Removes what was kept for the session.
+    fn remove(&self, uid: SessionUid) -> BoxFuture<'_, std::io::Result<()>>;
+}
+
+/// Called once, with what is known of why.
+pub type Exited = Box<dyn FnOnce(String) + Send>;
+
+pub struct Launch {
+    pub uid: SessionUid,
+    pub epoch: Epoch,
+    /// What the runner authenticates with; never in an environment or an argument.
+    pub token: secrecy::SecretString,
+    pub workspace: Source,
+    /// Bytes that the workspace may have.
+    pub workspace_bytes: u64,
+    pub exited: Exited,
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum LaunchError {
+    /// Trying again does not help: the session fails with this.
+    #[error("{message}")]
+    Hopeless { reason: Reason, message: String },
+    #[error("{0}")]
+    Failed(String),
+}
+
+/// What a session is to run with.
+#[derive(Debug, Clone)]
+pub struct Wanted {
+    pub project: ProjectName,
+    pub persona: Option<PersonaKey>,
+    /// As asked for; `None`: the default.
+    pub model: Option<String>,
+    pub max_output_tokens: Option<u32>,
+    /// Only these plugins.
+    pub plugins: Option<BTreeSet<PluginId>>,
+    /// What was bound before: the same digests again. Empty at the first binding.
+    pub pins: Vec<PinnedPlugin>,
+    /// Of the runner that is to load it.
+    pub engine_id: String,
+    pub target: String,
+}
+
+/// What a runner is bound to.
+#[derive(Debug, Clone)]
+pub struct Material {
+    pub model: String,
+    pub context_tokens: u64,
+    pub max_output_tokens: u32,
+    pub plugins: Vec<PluginBinding>,
+    /// Public key of the artefacts' signatures, hex.
+    pub artifact_key: String,
+    pub policy: SessionPolicy,
+}
+
+/// Something that the session cannot run without is not there.
+#[derive(Debug, thiserror::Error)]
+#[error("{message}")]
+pub struct Missing {
+    pub reason: Reason,
+    /// For people: says what to do.
+    pub message: String,
+}
+
+/// Where plugins, personas, models and a project's policy come from.
+pub trait Surroundings: Send + Sync + 'static {
+    /// May take long: plugins are compiled before their first use.
+    fn material(&self, wanted: Wanted) -> BoxFuture<'_, Result<Material, Missing>>;
+
+    /// Native code by its digest.
+    fn artifact(&self, digest: Digest) -> BoxFuture<'_, Option<bytes::Bytes>>;
+
+    /// The project's policy as it is now: where it names hosts, no approval is needed.
+    fn policy(&self, project: ProjectName) -> BoxFuture<'_, SessionPolicy>;
+}

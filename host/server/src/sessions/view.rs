@@ -1,0 +1,72 @@
+//! What people see of a session and say of a new one.
+
+use model::{Untrusted, id::SessionName, limits::Limits};
+use resources::Accepted;
+use std::time::Duration;
+use store::SessionRecord;
+
+/// Who asks, as authenticated.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Caller {
+    pub name: Untrusted,
+}
+
+#[derive(Debug, Clone)]
+pub struct NewSession {
+    pub name: Option<SessionName>,
+    /// Without a name: this and five random characters.
+    pub generate_name: Option<String>,
+    pub spec: Accepted,
+}
+
+#[derive(Debug, Clone)]
+pub struct SessionView {
+    pub record: SessionRecord,
+    pub accepted: Accepted,
+    /// Its runner is connected.
+    pub connected: bool,
+    /// Approvals and questions that wait.
+    pub pending: usize,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Pruned {
+    pub sessions: u64,
+    pub blobs: u64,
+    pub blob_bytes: u64,
+}
+
+/// Times and limits that somebody decided.
+#[derive(Debug, Clone, Copy)]
+pub struct Settings {
+    /// What a session may use where its specification does not say less.
+    pub limits: Limits,
+    /// How long an idle session keeps its runner where nobody said otherwise.
+    pub inactivity: Duration,
+    /// How long a runner may take to dial in, also again after its connection broke.
+    pub start_timeout: Duration,
+    /// Runners lost in a row before the session fails.
+    pub max_losses: u32,
+    pub backoff_base: Duration,
+    pub backoff_cap: Duration,
+    /// How long an interrupted run may take to end, and then a draining runner.
+    pub drain: Duration,
+    /// How long a runner may take for the diff of its workspace.
+    pub snapshot: Duration,
+}
+
+impl Settings {
+    #[must_use]
+    pub const fn shipped() -> Self {
+        Self {
+            limits: Limits::shipped(),
+            inactivity: Duration::from_secs(24 * 60 * 60),
+            start_timeout: Duration::from_secs(30),
+            max_losses: 3,
+            backoff_base: Duration::from_secs(1),
+            backoff_cap: Duration::from_secs(60),
+            drain: Duration::from_secs(10),
+            snapshot: Duration::from_secs(120),
+        }
+    }
+}

@@ -1,0 +1,192 @@
+//! A session's folder on this machine, made once: the private copy that is worked on, and the baseline that changes are
+//! measured against. Afterwards only the session's runner and programs touch the copy; this module never reads it again.
+
+mod copy;
+
+use model::lifecycle::Reason;
+use resources::Source;
+use std::{
+    io,
+    path::{Path, PathBuf},
+};
+
+/// What was left out of a copy.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct LeftOut {
+    /// Devices, FIFOs, sockets.
+    pub special: u64,
+    /// Links to somewhere outside.
+    pub links: u64,
+    /// `.git` folders and files: an agent's tools never see git's metadata.
+    pub git: u64,
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum PrepareError {
+    #[error("the folder {0} does not exist: name one that does")]
+    NoFolder(PathBuf),
+    #[error("the folder has more than {limit} bytes: leave something out with an ignore file, or name a smaller one")]
+    TooLarge { limit: u64 },
+    #[error("the disk is full: free space in the data folder, then send a message")]
+    Full(#[source] io::Error),
+    #[error("{path} cannot be copied")]
+    Io {
+        path: PathBuf,
+        #[source]
+        source: io::Error,
+    },
+}
+
+impl PrepareError {
+    pub(crate) fn reason(&self) -> Option<Reason> {
+        match self {
+            Self::NoFolder(_) => Some(Reason::Other("WorkspaceMissing".to_owned())),
+            Self::TooLarge { .. } | Self::Full(_) => Some(Reason::WorkspaceFull),
+            Self::Io { .. } => None,
+        }
+    }
+
+    fn io(path: &Path) -> impl FnOnce(io::Error) -> Self {
+        move |source| match source.kind() {
+            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => Self::Full(source),
+            _ => Self::Io { path: path.to_owned(), source },
+        }
+    }
+}
+
+/// Makes the folder, unless it was made before. Nothing half made is ever taken for whole.
+///
+/// # Errors
+/// When the source is not there, is too large, or cannot be copied.
+pub fn prepare(session: &Path, source: &Source, max_bytes: u64) -> Result<LeftOut, PrepareError> {
+    for folder in ["journal", "tmp", "home", "logs"] {
+        make(&session.join(folder))?;
+    }
+    let workspace = session.join("workspace");
+    if workspace.exists() {
+        return Ok(LeftOut::default());
+    }
+    let unfinished = session.join("unfinished");
+    for stale in [&unfinished, &session.join("baseline")] {
+        if stale.exists() {
+            std::fs::remove_dir_all(stale).map_err(PrepareError::io(stale))?;
+        }
+    }
+    let (work, base) = (unfinished.join("workspace"), unfinished.join("baseline"));
+    make(&work)?;
+    make(&base)?;
+    let left_out = match source {
+        Source::Empty | Source::Archive { .. } => LeftOut::default(),
+        Source::Dir { path, include_ignored } => {
+            if !path.is_dir() {
+                return Err(PrepareError::NoFolder(path.clone()));
+            }
+            let left_out = copy::tree(path, &base, *include_ignored, max_bytes)?;
+            copy::whole(&base, &work)?;
+            left_out
+        }
+    };
+    rename(&base, &session.join("baseline"))?;
+    rename(&work, &workspace)?;
+    let _ = std::fs::remove_dir(&unfinished);
+    Ok(left_out)
+}
+
+fn make(folder: &Path) -> Result<(), PrepareError> {
+    std::fs::create_dir_all(folder).map_err(PrepareError::io(folder))
+}
+
+fn rename(from: &Path, to: &Path) -> Result<(), PrepareError> {
+    std::fs::rename(from, to).map_err(PrepareError::io(from))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::{
+        fs,
+        os::unix::fs::{PermissionsExt, symlink},
+    };
+
+    fn files(root: &Path) -> Vec<String> {
+        let mut found = vec![];
+        let mut folders = vec![root.to_owned()];
+        while let Some(folder) = folders.pop() {
+            for entry in fs::read_dir(&folder).unwrap() {
+                let entry = entry.unwrap();
+                found.push(entry.path().strip_prefix(root).unwrap().display().to_string());
+                if entry.file_type().unwrap().is_dir() {
+                    folders.push(entry.path());
+                }
+            }
+        }
+        found.sort();
+        found
+    }
+
+    fn hostile(root: &Path) {
+        fs::create_dir_all(root.join("src/.git")).unwrap();
+        fs::create_dir_all(root.join(".git/hooks")).unwrap();
+        fs::create_dir_all(root.join("target")).unwrap();
+        fs::write(root.join(".gitignore"), "target\n*.log\n").unwrap();
+        fs::write(root.join("target/big"), "x").unwrap();
+        fs::write(root.join("a.log"), "x").unwrap();
+        fs::write(root.join("src/run.sh"), "#!/bin/sh\n").unwrap();
+        fs::set_permissions(root.join("src/run.sh"), fs::Permissions::from_mode(0o755)).unwrap();
+        symlink("run.sh", root.join("src/inside")).unwrap();
+        symlink("../.gitignore", root.join("src/up")).unwrap();
+        symlink("/etc/passwd", root.join("absolute")).unwrap();
+        symlink("../../etc/passwd", root.join("src/out")).unwrap();
+        symlink("src/../../x", root.join("sneaky")).unwrap();
+        rustix::fs::mknodat(
+            rustix::fs::CWD,
+            root.join("fifo"),
+            rustix::fs::FileType::Fifo,
+            rustix::fs::Mode::from_raw_mode(0o600),
+            0,
+        )
+        .unwrap();
+    }
+
+    #[test]
+    fn a_copy_has_what_is_safe_and_not_ignored() {
+        let source = tempfile::tempdir().unwrap();
+        let session = tempfile::tempdir().unwrap();
+        hostile(source.path());
+        let dir = |include_ignored| Source::Dir { path: source.path().to_owned(), include_ignored };
+        let left_out = prepare(session.path(), &dir(false), 1 << 20).unwrap();
+        assert_eq!(left_out, LeftOut { special: 1, links: 3, git: 2 });
+        let expected = [".gitignore", "src", "src/inside", "src/run.sh", "src/up"];
+        assert_eq!(files(&session.path().join("workspace")), expected);
+        assert_eq!(files(&session.path().join("baseline")), expected);
+        let mode = fs::metadata(session.path().join("workspace/src/run.sh")).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o755);
+
+        let all = tempfile::tempdir().unwrap();
+        prepare(all.path(), &dir(true), 1 << 20).unwrap();
+        assert!(all.path().join("workspace/target/big").exists());
+    }
+
+    #[test]
+    fn a_kept_workspace_is_not_made_again() {
+        let session = tempfile::tempdir().unwrap();
+        prepare(session.path(), &Source::Empty, 1).unwrap();
+        fs::write(session.path().join("workspace/new"), "kept").unwrap();
+        prepare(session.path(), &Source::Empty, 1).unwrap();
+        assert_eq!(fs::read(session.path().join("workspace/new")).unwrap(), b"kept");
+    }
+
+    #[test]
+    fn what_cannot_be_copied_says_what_to_do() {
+        let check = |source: Source, expected: &str| {
+            let session = tempfile::tempdir().unwrap();
+            let error = prepare(session.path(), &source, 3).unwrap_err();
+            assert!(error.to_string().contains(expected), "{error}");
+            assert!(!session.path().join("workspace").exists());
+        };
+        check(Source::Dir { path: "/no/such/folder".into(), include_ignored: false }, "does not exist");
+        let large = tempfile::tempdir().unwrap();
+        fs::write(large.path().join("f"), "1234").unwrap();
+        check(Source::Dir { path: large.path().to_owned(), include_ignored: false }, "more than 3 bytes");
+    }
+}

@@ -1,0 +1,155 @@
+//! Copying trees: links are never followed, blocks are shared where the filesystem can.
+
+use super::{LeftOut, PrepareError};
+use ignore::{DirEntry, WalkBuilder};
+use rustix::fs::{Mode, OFlags};
+use std::{
+    fs::{File, FileTimes, Permissions},
+    io::{self, ErrorKind},
+    os::unix::fs::PermissionsExt,
+    path::{Component, Path},
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+};
+
+/// What a person's folder holds, without what its ignore files leave out (unless asked), and without anything that is
+/// active or leads outside.
+pub(super) fn tree(from: &Path, to: &Path, include_ignored: bool, max_bytes: u64) -> Result<LeftOut, PrepareError> {
+    let git = Arc::new(AtomicU64::new(0));
+    let mut left_out = LeftOut::default();
+    let mut room = max_bytes;
+    for entry in walk(from, include_ignored, Arc::clone(&git)) {
+        let entry = entry.map_err(|error| {
+            PrepareError::io(from)(error.into_io_error().unwrap_or_else(|| io::Error::other("cannot be walked")))
+        })?;
+        let Ok(relative) = entry.path().strip_prefix(from) else { continue };
+        if relative.as_os_str().is_empty() {
+            continue;
+        }
+        one(&entry, relative, &to.join(relative), &mut left_out, &mut room).map_err(|error| match error.kind() {
+            ErrorKind::FileTooLarge => PrepareError::TooLarge { limit: max_bytes },
+            _ => PrepareError::io(entry.path())(error),
+        })?;
+    }
+    left_out.git = git.load(Ordering::Relaxed);
+    Ok(left_out)
+}
+
+fn walk(from: &Path, include_ignored: bool, git: Arc<AtomicU64>) -> ignore::Walk {
+    WalkBuilder::new(from)
+        .hidden(false)
+        .follow_links(false)
+        .parents(false)
+        .require_git(false)
+        .git_global(false)
+        .git_ignore(!include_ignored)
+        .git_exclude(false)
+        .ignore(!include_ignored)
+        .filter_entry(move |entry| {
+            let is_git = entry.depth() > 0 && entry.file_name() == ".git";
+            git.fetch_add(u64::from(is_git), Ordering::Relaxed);
+            !is_git
+        })
+        .build()
+}
+
+fn one(entry: &DirEntry, relative: &Path, to: &Path, left_out: &mut LeftOut, room: &mut u64) -> io::Result<()> {
+    match entry.file_type() {
+        Some(kind) if kind.is_dir() => std::fs::create_dir_all(to),
+        Some(kind) if kind.is_symlink() => {
+            let target = std::fs::read_link(entry.path())?;
+            if stays_inside(relative, &target) {
+                std::os::unix::fs::symlink(target, to)
+            } else {
+                left_out.links += 1;
+                Ok(())
+            }
+        }
+        Some(kind) if kind.is_file() => {
+            let bytes = entry.path().symlink_metadata()?.len();
+            *room = room.checked_sub(bytes).ok_or(ErrorKind::FileTooLarge)?;
+            file(entry.path(), to)
+        }
+        _ => {
+            left_out.special += 1;
+            Ok(())
+        }
+    }
+}
+
+/// Whether a link at this place, below the root, leads below the root again. Only leading `..` count as going up: one
+/// behind a name may go up from wherever that name leads.
+fn stays_inside(at: &Path, target: &Path) -> bool {
+    let mut depth = at.components().count().saturating_sub(1);
+    let mut descended = false;
+    for component in target.components() {
+        match component {
+            Component::ParentDir if descended || depth == 0 => return false,
+            Component::ParentDir => depth -= 1,
+            Component::Normal(_) => descended = true,
+            Component::CurDir => {}
+            Component::RootDir | Component::Prefix(_) => return false,
+        }
+    }
+    true
+}
+
+/// A tree that [`tree`] made, as it is.
+pub(super) fn whole(from: &Path, to: &Path) -> Result<(), PrepareError> {
+    let entries = std::fs::read_dir(from).map_err(PrepareError::io(from))?;
+    for entry in entries {
+        let entry = entry.map_err(PrepareError::io(from))?;
+        let (path, target) = (entry.path(), to.join(entry.file_name()));
+        let kind = entry.file_type().map_err(PrepareError::io(&path))?;
+        if kind.is_dir() {
+            std::fs::create_dir(&target).map_err(PrepareError::io(&target))?;
+            whole(&path, &target)?;
+        } else if kind.is_symlink() {
+            let link = std::fs::read_link(&path).map_err(PrepareError::io(&path))?;
+            std::os::unix::fs::symlink(link, &target).map_err(PrepareError::io(&target))?;
+        } else {
+            file(&path, &target).map_err(PrepareError::io(&path))?;
+        }
+    }
+    Ok(())
+}
+
+/// A regular file with its mode and time, by reference where the filesystem can.
+fn file(from: &Path, to: &Path) -> io::Result<()> {
+    let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+    let mut source = File::from(rustix::fs::open(from, flags, Mode::empty())?);
+    let data = source.metadata()?;
+    if !data.is_file() {
+        // It was one when the folder was read.
+        return Err(io::Error::other("it was replaced while it was copied"));
+    }
+    let mut target = File::create_new(to)?;
+    if rustix::fs::ioctl_ficlone(&target, &source).is_err() {
+        // Within the kernel where it can.
+        io::copy(&mut source, &mut target)?;
+    }
+    target.set_permissions(Permissions::from_mode((data.permissions().mode() & 0o777) | 0o600))?;
+    target.set_times(FileTimes::new().set_modified(data.modified()?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn links_stay_inside_or_are_left_out() {
+        let check = |at: &str, target: &str, expected: bool| {
+            assert_eq!(stays_inside(Path::new(at), Path::new(target)), expected, "{at} -> {target}");
+        };
+        check("link", "file", true);
+        check("a/link", "../file", true);
+        check("a/link", "../../file", false);
+        check("link", "..", false);
+        check("link", "a/../b", false);
+        check("link", "/etc", false);
+        check("a/b/link", "../../c/d", true);
+        check("link", "./a", true);
+    }
+}

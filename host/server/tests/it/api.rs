@@ -1,0 +1,7 @@
+//! The REST API over real connections, with runners that do as they are told; and the whole server's start.
+
+mod harness;
+mod plugins;
+mod refusals;
+mod start;
+mod streams;

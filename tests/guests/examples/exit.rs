@@ -1,0 +1,3 @@
+//! Exits instead of answering.
+
+guests::guest!("exit", [], |_, _| std::process::exit(3));

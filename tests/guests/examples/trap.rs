@@ -1,0 +1,3 @@
+//! Panics with words on its stderr.
+
+guests::guest!("trap", [], |_, _| panic!("words of the panic"));

@@ -1,0 +1,97 @@
+//! `bench`: runs every benchmark and keeps the result as a table, with the machine and the command.
+
+use crate::{
+    binaries::{self, Profile},
+    machine::{self, repository, target},
+    plugins,
+    run::{Run, step},
+};
+use anyhow::Context;
+use serde_json::Value;
+use std::{fmt::Write, path::Path};
+
+pub(crate) fn run() -> anyhow::Result<()> {
+    let stage = binaries::build_all(Profile::Release)?;
+    step("running the benchmarks");
+    let cargo = Run::cargo().args(["bench", "--workspace", "--benches"]);
+    binaries::environment(cargo, &stage).go()?;
+    let file = repository().join("docs/benchmarks.md");
+    std::fs::write(&file, table(&stage)?).with_context(|| format!("cannot write {}", file.display()))?;
+    Ok(())
+}
+
+fn table(stage: &Path) -> anyhow::Result<String> {
+    let mut out = String::from("# Benchmarks\n\nWritten by `cargo xtask bench`.\n\n");
+    writeln!(out, "Machine: {}.\n", machine::description())?;
+    out.push_str("| what | median | 95 % interval of the median | per second |\n|---|---|---|---|\n");
+    let mut rows = Vec::new();
+    collect(&target().join("criterion"), &mut rows)?;
+    rows.sort();
+    for row in rows {
+        out.push_str(&row);
+    }
+    out.push_str("\n| component | KiB |\n|---|---|\n");
+    for (id, size) in plugins::sizes() {
+        writeln!(out, "| {id} | {:.1} |", kib(size))?;
+    }
+    out.push_str("\n| binary (release) | MiB |\n|---|---|\n");
+    for name in ["vteam", "vteam-runner", "vteam-exec", "vteam-compile"] {
+        let size = std::fs::metadata(stage.join(name)).map_or(0, |meta| meta.len());
+        writeln!(out, "| {name} | {:.1} |", kib(size) / 1024.0)?;
+    }
+    Ok(out)
+}
+
+/// Rows of all results that criterion left below a folder.
+fn collect(folder: &Path, rows: &mut Vec<String>) -> anyhow::Result<()> {
+    let Ok(entries) = std::fs::read_dir(folder) else { return Ok(()) };
+    for entry in entries {
+        let path = entry?.path();
+        if path.ends_with("new") {
+            rows.extend(row(&path));
+        } else if path.is_dir() {
+            collect(&path, rows)?;
+        }
+    }
+    Ok(())
+}
+
+fn row(folder: &Path) -> Option<String> {
+    let read =
+        |name: &str| serde_json::from_str::<Value>(&std::fs::read_to_string(folder.join(name)).ok()?).ok();
+    let (estimates, benchmark) = (read("estimates.json")?, read("benchmark.json")?);
+    let number = |pointer: &str| estimates.pointer(pointer)?.as_f64();
+    let median = number("/median/point_estimate")?;
+    let low = number("/median/confidence_interval/lower_bound")?;
+    let high = number("/median/confidence_interval/upper_bound")?;
+    let elements = benchmark.pointer("/throughput/Elements").and_then(Value::as_f64).unwrap_or(1.0);
+    let name = benchmark.get("full_id")?.as_str()?;
+    let rate = elements * 1e9 / median;
+    Some(format!("| {name} | {} | {} to {} | {rate:.0} |\n", time(median), time(low), time(high)))
+}
+
+fn time(nanoseconds: f64) -> String {
+    match nanoseconds {
+        n if n < 1e3 => format!("{n:.0} ns"),
+        n if n < 1e6 => format!("{:.1} µs", n / 1e3),
+        n if n < 1e9 => format!("{:.2} ms", n / 1e6),
+        n => format!("{:.2} s", n / 1e9),
+    }
+}
+
+#[expect(clippy::cast_precision_loss, reason = "shown with one digit")]
+fn kib(bytes: u64) -> f64 {
+    bytes as f64 / 1024.0
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn times_have_fitting_units() {
+        let check = |nanoseconds: f64, shown: &str| assert_eq!(super::time(nanoseconds), shown);
+        check(12.4, "12 ns");
+        check(15_600.0, "15.6 µs");
+        check(1_350_000.0, "1.35 ms");
+        check(2e9, "2.00 s");
+    }
+}

@@ -1,0 +1,26 @@
+//! `codegen`: files that are generated and committed. A test of each says when it is out of date.
+
+use crate::{
+    binaries::{self, Profile},
+    machine::repository,
+    plugins,
+    run::{Run, say, step},
+};
+use anyhow::Context;
+
+pub(crate) fn run() -> anyhow::Result<()> {
+    let stage = binaries::build_all(Profile::Dev)?;
+    step("writing generated files");
+    let vteam = stage.join("vteam");
+    write("docs/openapi.json", &Run::new(&vteam).args(["docs", "openapi"]).text()?)?;
+    write("docs/cli.md", &Run::new(&vteam).args(["docs", "cli"]).text()?)?;
+    write("docs/tools.md", &author::docs(&plugins::manifests()?))
+}
+
+fn write(path: &str, text: &str) -> anyhow::Result<()> {
+    let file = repository().join(path);
+    let changed = std::fs::read_to_string(&file).ok().is_none_or(|before| before != text);
+    std::fs::write(&file, text).with_context(|| format!("cannot write {}", file.display()))?;
+    say(&format!("  {path}{}", if changed { " (changed)" } else { "" }));
+    Ok(())
+}
