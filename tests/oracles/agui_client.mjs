@@ -90,7 +90,7 @@ assert.ok(failed !== undefined || roles.includes("assistant"), `no answer among 
 const watched = await read(`${session}/agui/events`, ended);
 await verified(watched.events);
 assert.equal(watched.events[0].type, EventType.RUN_STARTED);
-for (let cut = 1; cut < watched.events.length; cut += 7) {
+for (let cut = 1; cut < watched.events.length; cut += 3) {
   const first = await read(`${session}/agui/events`, ended, { cut });
   if (first.done) continue;
   const rest = await read(`${session}/agui/events`, ended, { after: first.id });

@@ -132,7 +132,9 @@ impl Demo {
             bail!("the test does not pass at the end");
         }
         step("taking the change over into the project");
-        self.command(&["sessions", "apply", SESSION, "--yes"]).go()
+        let applied = self.command(&["sessions", "apply", SESSION, "--yes"]).text()?;
+        say(&format!("  {}", applied.lines().last().unwrap_or_default()));
+        Ok(())
     }
 
     fn next(&self, live: bool) {

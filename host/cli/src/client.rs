@@ -296,7 +296,8 @@ async fn refusal(answer: Response) -> Failure {
     let problem: Problem = serde_json::from_str(&text).unwrap_or_default();
     let said = if problem.detail.is_empty() { problem.title } else { problem.detail };
     let mut said = if said.is_empty() { format!("the server answered {status}") } else { said };
-    for error in problem.errors {
+    // One problem alone is already in the detail.
+    for error in problem.errors.iter().filter(|error| !said.contains(&error.message)).collect::<Vec<_>>() {
         said.push_str(&format!("\n  {}: {}", error.field, error.message));
     }
     match code {

@@ -36,6 +36,8 @@ pub(crate) struct View<W> {
     shown: HashMap<(MessageId, u32), usize>,
     /// The call whose line has no end yet: its outcome goes there when nothing comes between.
     line_of: Option<CallId>,
+    /// The call whose lines were printed last: its outcome needs no name.
+    tail_of: Option<CallId>,
     calls: HashMap<CallId, String>,
     /// Calls whose output was shown live, each with the line that has no end yet.
     streamed: HashMap<CallId, String>,
@@ -51,6 +53,7 @@ impl<W: Write> View<W> {
             open: None,
             shown: HashMap::new(),
             line_of: None,
+            tail_of: None,
             calls: HashMap::new(),
             streamed: HashMap::new(),
             started_at: None,
@@ -125,6 +128,7 @@ impl<W: Write> View<W> {
     /// # Errors
     /// When the output is gone.
     pub(crate) fn close(&mut self) -> io::Result<()> {
+        self.tail_of = None;
         if let Some((_, _, mut flow)) = self.open.take() {
             let rest = flow.end();
             self.write(&rest)?;
@@ -207,6 +211,7 @@ impl<W: Write> View<W> {
             self.line_of = Some(call.call.clone());
             return Ok(());
         }
+        self.tail_of = Some(call.call.clone());
         self.write(&format!("\n{detail}"))
     }
 
@@ -216,12 +221,15 @@ impl<W: Write> View<W> {
         let streamed = self.streamed.remove(&finished.call);
         if let Some(rest) = streamed.as_deref().filter(|rest| !rest.is_empty()) {
             self.close()?;
+            self.tail_of = Some(finished.call.clone());
             let quoted = call::quoted(rest, usize::MAX, self.style);
             self.write(&quoted)?;
         }
         if self.line_of.as_ref() == Some(&finished.call) {
             self.line_of = None;
             self.write(&format!("  {outcome}\n"))?;
+        } else if self.tail_of.take().as_ref() == Some(&finished.call) {
+            self.write(&format!("  {} {outcome}\n", self.style.dim("└")))?;
         } else {
             self.close()?;
             let title = title.unwrap_or_else(|| render::line(&finished.tool, 64));
@@ -239,6 +247,7 @@ impl<W: Write> View<W> {
         let (lines, rest) = (lines.to_owned(), rest.to_owned());
         *held = rest;
         self.close()?;
+        self.tail_of = Some(call.clone());
         let quoted = call::quoted(&lines, usize::MAX, self.style);
         self.write(&quoted)
     }

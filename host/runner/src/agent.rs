@@ -32,7 +32,7 @@ use tokio::{sync::watch, time::Instant};
 
 const LOST: &str = "This call was interrupted: the process that ran it ended. Whether it took effect is not known, and it \
 was not repeated. Check before you try again.";
-const INTERRUPTED: &str = "This call was stopped by the person.";
+const INTERRUPTED: &str = "This call was stopped before it ended, with the run.";
 
 pub struct Agent {
     pub binding: Binding,

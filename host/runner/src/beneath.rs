@@ -135,10 +135,9 @@ impl Root {
         let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let mode = Mode::from_raw_mode(if file.executable { 0o755 } else { 0o644 });
         let made = rustix::fs::openat(&folder, &own, flags, mode).map_err(|e| failed(path, e))?;
-        let pending = Pending { folder, own, name: name.to_owned(), committed: false };
-        let mut made = File::from(made);
-        let written = made.write_all(&file.bytes).and_then(|()| made.sync_data());
-        written.map_err(|source| full_or_failed(path, source))?;
+        let mut pending =
+            Pending { folder, own, name: name.to_owned(), file: File::from(made), committed: false };
+        pending.file.write_all(&file.bytes).map_err(|source| full_or_failed(path, source))?;
         Ok(pending)
     }
 
@@ -197,19 +196,32 @@ pub struct Pending {
     folder: OwnedFd,
     own: String,
     name: String,
+    file: File,
     committed: bool,
 }
 
 impl Pending {
+    /// Takes the place of what is there, in one step, and survives the end of the machine.
+    ///
+    /// # Errors
+    /// When a folder is there, or the disk is full.
+    pub fn commit(self) -> Result<(), FileError> {
+        self.file.sync_data().map_err(|source| full_or_failed(&self.name, source))?;
+        let folder = self.folder.try_clone().map_err(|source| full_or_failed(&self.name, source))?;
+        let name = self.name.clone();
+        self.place()?;
+        rustix::fs::fsync(folder.as_fd()).map_err(|e| failed(&name, e))
+    }
+
     /// Takes the place of what is there, in one step.
     ///
     /// # Errors
     /// When a folder is there.
-    pub fn commit(mut self) -> Result<(), FileError> {
+    pub fn place(mut self) -> Result<(), FileError> {
         let moved = rustix::fs::renameat(&self.folder, &self.own, &self.folder, &self.name);
         moved.map_err(|e| failed(&self.name, e))?;
         self.committed = true;
-        rustix::fs::fsync(self.folder.as_fd()).map_err(|e| failed(&self.name, e))
+        Ok(())
     }
 }
 

@@ -52,12 +52,12 @@ pub enum SessionError {
 /// # Errors
 /// When the server cannot be reached, refuses this runner, or what it binds to cannot be had.
 pub async fn serve(settings: settings::Session, engine: Engine) -> Result<(), SessionError> {
-    let settings::Session { server, exec, folder, orphan_timeout, log: _ } = settings;
+    let settings::Session { server, exec, folder, orphan_timeout, dial_at_once, log: _ } = settings;
     let launcher = exec.map(Launcher::serve).transpose().map_err(SessionError::Launcher)?;
     let http = Http::new(server.clone(), Handle::current());
     let link = Link::default();
     let (inbox, mut received) = mpsc::unbounded_channel();
-    let hello = hello(launcher.as_ref()).await;
+    let hello = hello(launcher.as_ref().filter(|_| !dial_at_once)).await;
     let dialler = Dialler { server, hello, orphan_timeout, inbox };
     let mut connection = tokio::spawn(dialler.run(link.clone()));
     let parts = Parts { link, http, launcher, engine, folder };

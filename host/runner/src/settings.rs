@@ -66,6 +66,9 @@ struct SessionArgs {
     /// Seconds without a server after which the runner ends.
     #[arg(long, default_value_t = 120)]
     orphan_timeout: u64,
+    /// Dial at once: the server has no need to know what the launcher can keep. Without it the hello waits for that.
+    #[arg(long)]
+    dial_at_once: bool,
     /// Log filter, such as info or runner=debug.
     #[arg(long, default_value = "info")]
     log: String,
@@ -83,6 +86,8 @@ pub struct Session {
     pub exec: Option<UnixStream>,
     pub folder: SessionFolder,
     pub orphan_timeout: Duration,
+    /// Without waiting for the launcher's canaries.
+    pub dial_at_once: bool,
     pub log: String,
 }
 
@@ -181,6 +186,7 @@ impl SessionArgs {
             exec: exec.map(UnixStream::from),
             folder: SessionFolder(folder),
             orphan_timeout: Duration::from_secs(self.orphan_timeout),
+            dial_at_once: self.dial_at_once,
             log: self.log,
         })
     }

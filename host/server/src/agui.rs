@@ -145,7 +145,7 @@ impl Projection {
         if !self.ended {
             self.event(&stored.event);
         }
-        self.frames(Some(Cursor { seq: self.seq, within: None }))
+        self.frames(Some(self.cursor()))
     }
 
     pub fn live(&mut self, live: &Live) -> Vec<Frame> {
@@ -179,8 +179,7 @@ impl Projection {
             }
             _ => {}
         }
-        let within = self.shown.as_ref().map(|shown| (shown.id().to_owned(), shown.had()));
-        self.frames(Some(Cursor { seq: self.seq, within }))
+        self.frames(Some(self.cursor()))
     }
 
     /// The session is gone: nothing stays open.
@@ -394,6 +393,11 @@ impl Projection {
         let (outcome, seen) = (&call.outcome, &call.observations);
         let value = json!({"toolCallId": call.call, "tool": call.tool, "outcome": outcome, "durationMs": call.duration_ms, "observations": seen});
         self.custom("call.finished", value);
+    }
+
+    fn cursor(&self) -> Cursor {
+        let within = self.shown.as_ref().map(|shown| (shown.id().to_owned(), shown.had()));
+        Cursor { seq: self.seq, within }
     }
 
     fn custom(&mut self, name: &str, value: Value) {

@@ -63,7 +63,9 @@ where
         };
         let (uid, epoch) = known.ok_or_else(|| StatusCode::UNAUTHORIZED.into_response())?;
         match parts.headers.get(paths::EPOCH_HEADER) {
-            Some(said) if said.to_str().ok() != Some(&epoch.to_string()) => Err(StatusCode::CONFLICT.into_response()),
+            Some(said) if said.to_str().ok() != Some(&epoch.to_string()) => {
+                Err(StatusCode::CONFLICT.into_response())
+            }
             _ => Ok(Self { uid, epoch }),
         }
     }
@@ -79,12 +81,20 @@ struct After {
     after: Seq,
 }
 
-async fn history(State(sessions): State<Sessions>, runner: Runner, Query(After { after }): Query<After>) -> Response {
+async fn history(
+    State(sessions): State<Sessions>,
+    runner: Runner,
+    Query(After { after }): Query<After>,
+) -> Response {
     Body::from_stream(lines(sessions, runner.uid, after)).into_response()
 }
 
 /// The log after this event up to its end, one JSON object per line.
-fn lines(sessions: Sessions, uid: SessionUid, after: Seq) -> impl Stream<Item = Result<Bytes, store::StoreError>> {
+fn lines(
+    sessions: Sessions,
+    uid: SessionUid,
+    after: Seq,
+) -> impl Stream<Item = Result<Bytes, store::StoreError>> {
     stream::try_unfold((sessions, uid, after), |(sessions, uid, after)| async move {
         let page = sessions.store().events(&uid, after, 500).await?;
         let Some(last) = page.last().map(|event| event.seq) else { return Ok(None) };

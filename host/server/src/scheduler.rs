@@ -144,7 +144,11 @@ fn warnings(left_out: &workspace::LeftOut) -> Vec<Warning> {
             warnings.push(Warning { reason: reason.to_owned(), message: message.into() });
         }
     };
-    warn(git, "GitLeftOut", format!("{git} .git entries were not copied: git metadata lie outside the workspace"));
+    warn(
+        git,
+        "GitLeftOut",
+        format!("{git} .git entries were not copied: git metadata lie outside the workspace"),
+    );
     warn(links, "LinksLeftOut", format!("{links} links that lead outside the folder were not copied"));
     warn(special, "SpecialFilesLeftOut", format!("{special} devices, pipes or sockets were not copied"));
     warnings

@@ -105,7 +105,11 @@ impl Sessions {
     ///
     /// # Errors
     /// When there is no such session or the store is full.
-    pub async fn set_desired(&self, session: &SessionRef, desired: Desired) -> Result<SessionView, SessionError> {
+    pub async fn set_desired(
+        &self,
+        session: &SessionRef,
+        desired: Desired,
+    ) -> Result<SessionView, SessionError> {
         let uid = self.0.uid(session).await?;
         self.0.ask(&uid, |reply| Command::Desire { desired, reply }).await?
     }
@@ -289,7 +293,8 @@ impl Sessions {
 
     /// What a connected runner says. Waits until it is dealt with: the connection's only back-pressure.
     pub async fn said(&self, uid: &SessionUid, connection: ConnectionId, message: FromRunner) {
-        let _ = self.0.ask(uid, |reply| Command::Said { connection, message: Box::new(message), reply }).await;
+        let _ =
+            self.0.ask(uid, |reply| Command::Said { connection, message: Box::new(message), reply }).await;
     }
 
     /// The connection broke the protocol or its limits: the session fails with this.
@@ -304,7 +309,10 @@ impl Sessions {
     /// Whether policy or an approval lets this call of this session fetch this URL.
     pub async fn may_fetch(&self, uid: &SessionUid, request: &FetchRequest) -> bool {
         let request = request.clone();
-        self.0.ask(uid, |reply| Command::MayFetch { request: Box::new(request), reply }).await.unwrap_or(false)
+        self.0
+            .ask(uid, |reply| Command::MayFetch { request: Box::new(request), reply })
+            .await
+            .unwrap_or(false)
     }
 
     /// Native code that this session's plugins were bound to.

@@ -25,7 +25,9 @@ pub struct LeftOut {
 pub enum PrepareError {
     #[error("the folder {0} does not exist: name one that does")]
     NoFolder(PathBuf),
-    #[error("the folder has more than {limit} bytes: leave something out with an ignore file, or name a smaller one")]
+    #[error(
+        "the folder has more than {limit} bytes: leave something out with an ignore file, or name a smaller one"
+    )]
     TooLarge { limit: u64 },
     #[error("the disk is full: free space in the data folder, then send a message")]
     Full(#[source] io::Error),

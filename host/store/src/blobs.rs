@@ -80,7 +80,11 @@ impl BlobWriter {
     ///
     /// # Errors
     /// When the bytes are not those of `expected`, or the disk refuses.
-    pub async fn finish(mut self, owner: Option<&SessionUid>, expected: Option<&Digest>) -> Result<Blob, BlobError> {
+    pub async fn finish(
+        mut self,
+        owner: Option<&SessionUid>,
+        expected: Option<&Digest>,
+    ) -> Result<Blob, BlobError> {
         let file = self.file.take().ok_or(StoreError::Closed)?;
         let hex = hex::encode(file.hash.clone().finalize());
         let digest: Digest = format!("sha256:{hex}").parse().map_err(|_| BlobError::WrongDigest)?;

@@ -98,7 +98,11 @@ impl Store {
     ///
     /// # Errors
     /// When the name is taken in its project, or the store cannot write.
-    pub async fn create(&self, record: SessionRecord, events: Vec<Event>) -> Result<Vec<Stored>, CreateError> {
+    pub async fn create(
+        &self,
+        record: SessionRecord,
+        events: Vec<Event>,
+    ) -> Result<Vec<Stored>, CreateError> {
         let outcome = self.write(Op::Create { record: Box::new(record), events }).await?;
         Ok(outcome.stored())
     }
@@ -143,7 +147,12 @@ impl Store {
     ///
     /// # Errors
     /// When the store cannot read.
-    pub async fn events(&self, uid: &SessionUid, after: Seq, limit: usize) -> Result<Vec<Stored>, StoreError> {
+    pub async fn events(
+        &self,
+        uid: &SessionUid,
+        after: Seq,
+        limit: usize,
+    ) -> Result<Vec<Stored>, StoreError> {
         let uid = uid.clone();
         self.read(move |connection| reader::events(connection, &uid, after, limit)).await
     }

@@ -47,7 +47,9 @@ pub(crate) async fn run<T: Send + 'static>(
     readers: Arc<Readers>,
     work: impl FnOnce(&Connection) -> Result<T, StoreError> + Send + 'static,
 ) -> Result<T, StoreError> {
-    tokio::task::spawn_blocking(move || readers.with(work)).await.map_err(|error| StoreError::Failed(error.into()))?
+    tokio::task::spawn_blocking(move || readers.with(work))
+        .await
+        .map_err(|error| StoreError::Failed(error.into()))?
 }
 
 pub(crate) fn events(
@@ -156,7 +158,8 @@ pub(crate) fn owns_blob(
     owner: &SessionUid,
     digest: &Digest,
 ) -> Result<bool, StoreError> {
-    let mut statement = connection.prepare_cached("SELECT 1 FROM blob_owner WHERE uid = ?1 AND digest = ?2")?;
+    let mut statement =
+        connection.prepare_cached("SELECT 1 FROM blob_owner WHERE uid = ?1 AND digest = ?2")?;
     Ok(statement.exists([owner.as_str(), digest.as_str()])?)
 }
 

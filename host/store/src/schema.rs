@@ -65,7 +65,11 @@ pub(crate) fn lock(dir: &Path) -> Result<File, StoreError> {
     }
 }
 
-pub(crate) fn open(dir: &Path, durability: Durability, max_pages: Option<u32>) -> Result<Connection, StoreError> {
+pub(crate) fn open(
+    dir: &Path,
+    durability: Durability,
+    max_pages: Option<u32>,
+) -> Result<Connection, StoreError> {
     let mut connection = Connection::open(dir.join(FILE))?;
     connection.busy_timeout(Duration::from_secs(10))?;
     connection.pragma_update(None, "journal_mode", "WAL")?;

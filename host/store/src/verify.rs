@@ -89,7 +89,10 @@ impl Walk {
                 ));
             }
             if self.lost.contains(&origin.epoch) {
-                self.note(format!("event {} is of epoch {}, which was lost before", stored.seq, origin.epoch));
+                self.note(format!(
+                    "event {} is of epoch {}, which was lost before",
+                    stored.seq, origin.epoch
+                ));
             }
         }
         self.meaning(stored);
@@ -110,19 +113,17 @@ impl Walk {
                 }
             }
             Event::RunFinished(run) => {
-                if self.open.take().as_ref() != Some(&run.run) {
-                    self.note(format!("run {} finished without being under way", run.run));
-                }
+                let open = self.open.take();
+                let known = open.as_ref() == Some(&run.run);
+                self.expect(known, || format!("run {} finished without being under way", run.run));
             }
             Event::CallIntended(call) => {
-                if !self.intended.insert(call.call.clone()) {
-                    self.note(format!("call {} was begun twice", call.call));
-                }
+                let first = self.intended.insert(call.call.clone());
+                self.expect(first, || format!("call {} was begun twice", call.call));
             }
             Event::CallFinished(call) => {
-                if !self.finished.insert(call.call.clone()) {
-                    self.note(format!("call {} finished twice", call.call));
-                }
+                let first = self.finished.insert(call.call.clone());
+                self.expect(first, || format!("call {} finished twice", call.call));
             }
             _ => {}
         }
@@ -137,6 +138,12 @@ impl Walk {
         }
         if self.open.as_ref() != run {
             self.note(format!("the record says that run {run:?} is under way, the log says {:?}", self.open));
+        }
+    }
+
+    fn expect(&mut self, holds: bool, what: impl FnOnce() -> String) {
+        if !holds {
+            self.note(what());
         }
     }
 

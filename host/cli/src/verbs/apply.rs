@@ -38,7 +38,7 @@ pub(super) async fn bring_back(
         output.text(&format!(
             "\n{}\n{}",
             output.style.bold("changes"),
-            patch::diff(&diff.into(), output.style, "  ")
+            patch::readable(&diff.into(), output.style, "  ")
         ))?;
     }
     let Some(dir) = dir else {
@@ -59,7 +59,10 @@ pub(super) async fn bring_back(
     let ready = prepare(settings, client, name, changes, &folder).await?;
     let total = ready.len();
     apply::write(&ready, &folder).map_err(|conflict| Failure::new(Code::Conflict, stopped(&conflict)))?;
-    hint(settings, &format!("{total} files applied to {}", dir.display()))
+    hint(
+        settings,
+        &format!("{total} {} applied to {}", if total == 1 { "file" } else { "files" }, dir.display()),
+    )
 }
 
 fn stopped(conflict: &apply::Conflict) -> String {

@@ -66,3 +66,13 @@ fn section(command: &Command, path: &str, out: &mut String) {
         section(below, &format!("{path} {}", below.get_name()), out);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn the_committed_reference_is_this_one() {
+        let kept = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/cli.md");
+        let kept = std::fs::read_to_string(kept).unwrap_or_default();
+        assert!(kept == super::reference(), "docs/cli.md is not up to date: run `cargo xtask codegen`");
+    }
+}

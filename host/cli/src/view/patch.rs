@@ -3,6 +3,13 @@
 use super::style::Style;
 use model::{Untrusted, render};
 
+/// The diff as [`diff`] shows it, without the lines of digests, which nobody reads. They stand in headers only: a file's
+/// own lines begin with a space, a plus or a minus.
+pub(crate) fn readable(text: &Untrusted, style: Style, indent: &str) -> String {
+    let lines = text.raw().split_inclusive('\n').filter(|line| !line.starts_with("index "));
+    diff(&lines.collect::<String>().into(), style, indent)
+}
+
 /// Every line, coloured by what it is. Nothing is cut: a person decides by this.
 pub(crate) fn diff(text: &Untrusted, style: Style, indent: &str) -> String {
     let shown = render::terminal(text);

@@ -51,7 +51,7 @@ fn body(subject: &Subject, style: Style) -> String {
             )
         }
         Subject::Changes { files } => {
-            files.iter().map(|file| patch::diff(&file.diff, style, INDENT)).collect()
+            files.iter().map(|file| patch::readable(&file.diff, style, INDENT)).collect()
         }
         Subject::Other(value) => {
             let text = serde_json::to_string_pretty(value).unwrap_or_default();

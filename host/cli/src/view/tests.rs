@@ -74,7 +74,7 @@ fn output_is_shown_once_live_or_at_the_end() {
     assert_eq!(shown(&[call.clone(), end.clone()]), "  ▸ Bash ls  ✓ 7 ms\n    │ one\n    │ two\n");
     assert_eq!(
         shown(&[call, live("on"), live("e\ntw"), live("o"), end]),
-        "  ▸ Bash ls\n    │ one\n    │ two\n  └ Bash ls  ✓ 7 ms\n"
+        "  ▸ Bash ls\n    │ one\n    │ two\n  └ ✓ 7 ms\n"
     );
 }
 

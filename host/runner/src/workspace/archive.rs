@@ -95,7 +95,7 @@ pub fn unpack(archive: &[u8], root: &Root, max: u64) -> Result<(), UnpackError> 
                 let executable = entry.header().mode().is_ok_and(|mode| mode & 0o111 != 0);
                 let mut content = Vec::new();
                 entry.read_to_end(&mut content).map_err(UnpackError::Archive)?;
-                root.write(&path, &Regular { bytes: content, executable })?.commit()?;
+                root.write(&path, &Regular { bytes: content, executable })?.place()?;
             }
             _ => {}
         }

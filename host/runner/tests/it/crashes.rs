@@ -4,10 +4,10 @@ use crate::{
     process::Running,
     server::{calls, says},
 };
-use model::{approval::Decision, grant::PermissionMode};
+use model::{approval::Decision, event::Live, grant::PermissionMode};
 use protocol::control::Ask;
 
-const RUN: &str = r#"{"command":"echo ran >> made.txt; sleep 600","timeout":600000}"#;
+const RUN: &str = r#"{"command":"echo ran >> made.txt; echo begun; sleep 600","timeout":600000}"#;
 const SHORT: &str = r#"{"command":"echo ran >> made.txt"}"#;
 
 fn id(ask: &Ask) -> model::id::AskId {
@@ -34,19 +34,10 @@ async fn a_call_that_was_under_way_is_lost_and_not_repeated() {
     let mut running = Running::start("go", &[], |binding| binding.mode = PermissionMode::Bypass);
     let server = running.server.clone();
     server.play([calls(&[("Bash", RUN)]), says("I see")]);
-    let made = running.path("made.txt");
-    let intended = |inside: &mut crate::server::Inside| {
-        (inside.kinds().contains(&"call.intended".to_owned())
-            && std::fs::read(&made).is_ok_and(|b| !b.is_empty()))
-        .then_some(())
+    let printed = |inside: &mut crate::server::Inside| {
+        inside.live.iter().any(|live| matches!(live, Live::CallOutput { .. })).then_some(())
     };
-    // The file is no news of the server: the program's start is, through its plugin's state or output.
-    let waiting = async {
-        while server.until("look", |inside| Some(intended(inside))).await.is_none() {
-            tokio::task::yield_now().await;
-        }
-    };
-    tokio::time::timeout(std::time::Duration::from_secs(30), waiting).await.unwrap();
+    server.until("output", printed).await;
     running.kill_and_restart();
     assert_eq!(server.end_of("r1").await, "Done: ");
     let finished = server.finished();
@@ -87,4 +78,22 @@ async fn the_runner_has_confined_itself_with_all_its_threads() {
         threads += 1;
     }
     assert!(threads > 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_the_server_did_not_hear_is_in_the_journal() {
+    let mut running = Running::start("go", &[], |_| {});
+    let server = running.server.clone();
+    server.inside().mute = true;
+    server.play([says("done")]);
+    let heard =
+        |inside: &mut crate::server::Inside| inside.unheard.iter().any(|k| k == "run.ended").then_some(());
+    server.until("end that is not heard", heard).await;
+    running.kill_and_restart();
+    server.inside().mute = false;
+    server.hang_up();
+    assert_eq!(server.end_of("r1").await, "Done: ");
+    let inside = server.inside();
+    assert_eq!(inside.requests.len(), 1);
+    assert!(inside.told().iter().any(|line| line.contains("assistant.message") && line.contains("done")));
 }

@@ -67,6 +67,9 @@ pub(crate) struct Inside {
     next_request: u64,
     /// Events are taken, but not acknowledged.
     pub(crate) deaf: bool,
+    /// Events are not even taken.
+    pub(crate) mute: bool,
+    pub(crate) unheard: Vec<String>,
 }
 
 /// One answer of the model.
@@ -272,11 +275,12 @@ impl Inside {
     }
 
     pub(crate) fn kinds(&self) -> Vec<String> {
-        let kind = |stored: &Stored| {
-            serde_json::to_value(&stored.event).unwrap()["kind"].as_str().unwrap().to_owned()
-        };
-        self.log.iter().map(kind).collect()
+        self.log.iter().map(|stored| kind(&stored.event)).collect()
     }
+}
+
+fn kind(event: &Event) -> String {
+    serde_json::to_value(event).unwrap()["kind"].as_str().unwrap().to_owned()
 }
 
 fn binding(built: &[Built]) -> Binding {
@@ -334,7 +338,11 @@ async fn talk(server: Server, mut socket: ws::WebSocket) {
     loop {
         tokio::select! {
             message = from.recv() => match message {
-                Some(message) => socket.send(send(&message)).await.unwrap(),
+                Some(message) => {
+                    if socket.send(send(&message)).await.is_err() {
+                        return;
+                    }
+                }
                 None => return,
             },
             said = socket.recv() => match said {
@@ -350,6 +358,9 @@ impl Server {
     fn hear(&self, message: FromRunner) {
         let mut inside = self.inside();
         match message {
+            FromRunner::Events { events } if inside.mute => {
+                inside.unheard.extend(events.iter().map(|event| kind(&event.event)));
+            }
             FromRunner::Events { events } => {
                 let epoch = inside.binding.as_ref().unwrap().epoch;
                 let last = events.last().unwrap().runner_seq;

@@ -23,7 +23,11 @@ use tokio::{
 /// Time for the hello.
 const HELLO: Duration = Duration::from_secs(10);
 
-pub(super) async fn upgrade(State(sessions): State<Sessions>, runner: Runner, socket: WebSocketUpgrade) -> Response {
+pub(super) async fn upgrade(
+    State(sessions): State<Sessions>,
+    runner: Runner,
+    socket: WebSocketUpgrade,
+) -> Response {
     socket
         .max_frame_size(MAX_FRAME_BYTES)
         .max_message_size(MAX_FRAME_BYTES)
@@ -33,14 +37,10 @@ pub(super) async fn upgrade(State(sessions): State<Sessions>, runner: Runner, so
 async fn serve(sessions: Sessions, runner: Runner, socket: WebSocket) {
     let (mut sink, mut stream) = socket.split();
     let hello = match timeout(HELLO, receive(&mut stream)).await {
-        Ok(Received::Said(FromRunner::Hello {
-            versions,
-            runner_version,
-            engine_id,
-            target,
-            confinement,
-            resumes,
-        }, _)) => Hello { versions, runner_version, engine_id, target, confinement, resumes },
+        Ok(Received::Said(
+            FromRunner::Hello { versions, runner_version, engine_id, target, confinement, resumes },
+            _,
+        )) => Hello { versions, runner_version, engine_id, target, confinement, resumes },
         _ => return refuse(&mut sink, "a hello comes first".to_owned(), false).await,
     };
     let (to, from) = mpsc::unbounded_channel();
@@ -80,7 +80,12 @@ async fn write(mut from: mpsc::UnboundedReceiver<FromServer>, mut sink: SplitSin
     let _ = sink.close().await;
 }
 
-async fn read(sessions: &Sessions, runner: &Runner, connection: ConnectionId, mut stream: SplitStream<WebSocket>) {
+async fn read(
+    sessions: &Sessions,
+    runner: &Runner,
+    connection: ConnectionId,
+    mut stream: SplitStream<WebSocket>,
+) {
     let (mut meter, mut counted) = (Meter::default(), Instant::now());
     loop {
         let breach = match receive(&mut stream).await {

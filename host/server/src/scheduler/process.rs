@@ -52,7 +52,8 @@ impl Programs<'_> {
     pub(super) fn start(&self, epoch: Epoch, token: &SecretString) -> io::Result<Pair> {
         let (of_exec, of_runner) = UnixStream::pair()?;
         let exec = self.exec(OwnedFd::from(of_exec))?;
-        let runner = self.runner(OwnedFd::from(of_runner), token).inspect_err(|_| exec.signal(Signal::KILL))?;
+        let runner =
+            self.runner(OwnedFd::from(of_runner), token).inspect_err(|_| exec.signal(Signal::KILL))?;
         let pair = Pair { epoch, runner, exec };
         let written = serde_json::to_vec(&pair).map_err(io::Error::other);
         let written = written.and_then(|record| std::fs::write(self.folder.join(RECORD), record));
@@ -124,7 +125,10 @@ fn spawn(mut command: std::process::Command, given: &[OwnedFd]) -> io::Result<Pr
         Ok(())
     };
     // SAFETY: between fork and exec it only makes fcntl calls; it allocates nothing and takes no lock.
-    #[expect(unsafe_code, reason = "descriptors are made inheritable in the child alone, so that no other child gets them")]
+    #[expect(
+        unsafe_code,
+        reason = "descriptors are made inheritable in the child alone, so that no other child gets them"
+    )]
     unsafe {
         command.pre_exec(keep);
     }

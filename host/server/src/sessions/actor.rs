@@ -206,14 +206,16 @@ impl Actor {
 
     async fn handle(&mut self, command: Command) {
         match command {
-            Command::View { reply } => drop(self.view().map(|view| reply.send(view))),
+            Command::View { reply } => drop(reply.send(self.view())),
             Command::Pending { reply } => drop(reply.send(self.story.pending.clone())),
             Command::Send { who, content, reply } => drop(reply.send(self.send(&who, content).await)),
             Command::Interrupt { run, reply } => drop(reply.send(self.interrupt(run).await)),
             Command::Decide { who, ask, decision, reply } => {
                 drop(reply.send(self.decide(&who, ask, decision).await));
             }
-            Command::Answer { who, ask, answer, reply } => drop(reply.send(self.answer(&who, ask, answer).await)),
+            Command::Answer { who, ask, answer, reply } => {
+                drop(reply.send(self.answer(&who, ask, answer).await))
+            }
             Command::Desire { desired, reply } => drop(reply.send(self.desire(desired).await)),
             Command::Delete { reply } => self.delete(reply).await,
             Command::Files { request, reply } => self.files(request, reply),
@@ -251,10 +253,10 @@ impl Actor {
         }
     }
 
-    fn view(&self) -> Result<SessionView, SessionError> {
+    fn view(&self) -> SessionView {
         let record = self.record.clone();
         let connected = self.link.is_some();
-        Ok(SessionView { record, accepted: self.accepted.clone(), connected, pending: self.story.pending.len() })
+        SessionView { record, accepted: self.accepted.clone(), connected, pending: self.story.pending.len() }
     }
 
     /// A change of the state as it is, with active time counted up to now.

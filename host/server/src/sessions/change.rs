@@ -126,7 +126,9 @@ impl Change {
             (RunOutcome::Completed, Afterwards::Complete) => {
                 self.step(Trigger::RunCompleted, Reason::Finished, message)
             }
-            (RunOutcome::Completed, Afterwards::Stop) => self.step(Trigger::StopRequested, Reason::Finished, message),
+            (RunOutcome::Completed, Afterwards::Stop) => {
+                self.step(Trigger::StopRequested, Reason::Finished, message)
+            }
             (RunOutcome::Completed, Afterwards::Idle) => {
                 self.step(Trigger::RunIdle, Reason::MessageAwaited, message)
             }
@@ -241,7 +243,8 @@ mod tests {
     #[test]
     fn what_follows_a_run() {
         use Afterwards::{Complete, Idle, Stop};
-        let done = Finish { outcome: RunOutcome::Completed, reason: Reason::Finished, message: "".into(), turns: 1 };
+        let done =
+            Finish { outcome: RunOutcome::Completed, reason: Reason::Finished, message: "".into(), turns: 1 };
         let failed = Finish::failed(Reason::TurnLimit, "");
         let check = |phase, queued, finish: &Finish, afterwards, expected: &str| {
             let mut change = Change::new(&state(phase, true, queued), UnixMillis(9), Duration::ZERO);
@@ -254,7 +257,13 @@ mod tests {
         check(Phase::Running, 1, &done, Complete, "-r Completed Finished, +q0, m0");
         check(Phase::Running, 0, &failed, Complete, "-r Failed TurnLimit, Failed TurnLimit");
         check(Phase::Running, 0, &failed, Idle, "-r Failed TurnLimit, Waiting TurnLimit");
-        check(Phase::Waiting, 0, &done, Idle, "-r Completed Finished, Running Working, Waiting MessageAwaited");
+        check(
+            Phase::Waiting,
+            0,
+            &done,
+            Idle,
+            "-r Completed Finished, Running Working, Waiting MessageAwaited",
+        );
         check(Phase::Stopping, 1, &Finish::interrupted(), Complete, "-r Interrupted StoppedByUser");
         check(
             Phase::Running,
@@ -294,7 +303,8 @@ mod tests {
 
     #[test]
     fn a_lost_runner_is_fenced() {
-        let mut change = Change::new(&state(Phase::Waiting, true, 0), UnixMillis(9), Duration::from_millis(7));
+        let mut change =
+            Change::new(&state(Phase::Waiting, true, 0), UnixMillis(9), Duration::from_millis(7));
         change.lose(Epoch(1), "killed");
         assert_eq!(told(&change), "lost 1, Pending RunnerLost");
         assert_eq!((change.state.fence, change.state.losses, change.state.run_active_ms), (Epoch(2), 3, 12));

@@ -45,7 +45,9 @@ async fn asleep(
             let blob = store.find_blob(&snapshot.archive).await?.ok_or(FilesError::NotAwake)?;
             let found = tokio::task::spawn_blocking(move || extract(&blob.path, &path)).await;
             let found = found.map_err(|error| RequestError::Failed(error.to_string()))?;
-            let bytes = found.map_err(|error| RequestError::Failed(error.to_string()))?.ok_or(FilesError::NotAwake)?;
+            let bytes = found
+                .map_err(|error| RequestError::Failed(error.to_string()))?
+                .ok_or(FilesError::NotAwake)?;
             let size = bytes.len() as u64;
             let blob = store.put_blob(Some(uid), bytes).await.map_err(super::SessionError::from)?;
             Ok(Reply::Blob { blob, size })

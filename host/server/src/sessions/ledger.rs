@@ -13,7 +13,8 @@ impl Ledger for Sessions {
     ) -> BoxFuture<'a, Result<(), ReserveError>> {
         Box::pin(async move {
             let asked = charge.clone();
-            let answer = self.0.ask(&charge.who.uid, |reply| Command::Reserve { charge: asked, worst, reply });
+            let answer =
+                self.0.ask(&charge.who.uid, |reply| Command::Reserve { charge: asked, worst, reply });
             answer.await.unwrap_or(Err(ReserveError::Stale))
         })
     }

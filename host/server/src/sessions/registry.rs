@@ -168,7 +168,8 @@ impl Registry {
         spec: &Accepted,
     ) -> Result<(SessionRecord, Vec<Event>), SessionError> {
         let at = now();
-        let accepted = serde_json::to_value(spec).map_err(|error| SessionError::Conflict(error.to_string()))?;
+        let accepted =
+            serde_json::to_value(spec).map_err(|error| SessionError::Conflict(error.to_string()))?;
         let created = SessionCreated { created_by: who.name.clone(), spec: spec.spec.clone() };
         let phase = PhaseChanged { phase: Phase::Pending, reason: Reason::Accepted, message: "".into() };
         let mut events = vec![Event::SessionCreated(created), Event::PhaseChanged(phase)];
@@ -192,7 +193,10 @@ impl Registry {
         Ok((record, events))
     }
 
-    pub(super) async fn list(self: &Arc<Self>, project: Option<&ProjectName>) -> Result<Vec<SessionView>, SessionError> {
+    pub(super) async fn list(
+        self: &Arc<Self>,
+        project: Option<&ProjectName>,
+    ) -> Result<Vec<SessionView>, SessionError> {
         let mut views = Vec::new();
         for record in self.store.sessions(project).await? {
             let handle = lock(&self.actors).get(&record.uid).filter(|handle| !handle.is_closed()).cloned();
@@ -240,9 +244,14 @@ impl Registry {
         (record.state.epoch == epoch && given.hex() == expected).then_some((uid, epoch))
     }
 
-    pub(super) async fn artifact(self: &Arc<Self>, uid: &SessionUid, digest: &Digest) -> Option<bytes::Bytes> {
+    pub(super) async fn artifact(
+        self: &Arc<Self>,
+        uid: &SessionUid,
+        digest: &Digest,
+    ) -> Option<bytes::Bytes> {
         let wanted = digest.clone();
-        let bound = self.ask(uid, |reply| Command::IsBound { artifact: wanted, reply }).await.unwrap_or(false);
+        let bound =
+            self.ask(uid, |reply| Command::IsBound { artifact: wanted, reply }).await.unwrap_or(false);
         if bound { self.surroundings.artifact(digest.clone()).await } else { None }
     }
 
@@ -288,7 +297,11 @@ pub(super) fn queued(who: &Caller, content: Vec<Block>) -> Queued {
     }
 }
 
-pub(super) fn view(record: SessionRecord, connected: bool, pending: usize) -> Result<SessionView, SessionError> {
+pub(super) fn view(
+    record: SessionRecord,
+    connected: bool,
+    pending: usize,
+) -> Result<SessionView, SessionError> {
     let accepted = accepted(&record)?;
     Ok(SessionView { record, accepted, connected, pending })
 }

@@ -135,7 +135,11 @@ mod tests {
     #[test]
     fn approvals_let_through_what_was_shown() {
         let check = |events: &[serde_json::Value], call: &str, url: &str, expected: bool| {
-            assert_eq!(story(events).may_fetch(&call.parse().unwrap(), "GET", url), expected, "{events:?} {url}");
+            assert_eq!(
+                story(events).may_fetch(&call.parse().unwrap(), "GET", url),
+                expected,
+                "{events:?} {url}"
+            );
         };
         let ask = asked("a", "c1", "https://x.example/p");
         check(&[], "c1", "https://x.example/p", false);

@@ -31,7 +31,11 @@ struct Follower {
     live: broadcast::Receiver<(Seq, Live)>,
 }
 
-pub(super) fn tail(registry: Arc<Registry>, uid: SessionUid, after: Seq) -> impl Stream<Item = Tail> + Send + 'static {
+pub(super) fn tail(
+    registry: Arc<Registry>,
+    uid: SessionUid,
+    after: Seq,
+) -> impl Stream<Item = Tail> + Send + 'static {
     stream::unfold(None, move |follower| {
         let (registry, uid) = (Arc::clone(&registry), uid.clone());
         async move {

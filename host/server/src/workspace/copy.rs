@@ -16,21 +16,30 @@ use std::{
 
 /// What a person's folder holds, without what its ignore files leave out (unless asked), and without anything that is
 /// active or leads outside.
-pub(super) fn tree(from: &Path, to: &Path, include_ignored: bool, max_bytes: u64) -> Result<LeftOut, PrepareError> {
+pub(super) fn tree(
+    from: &Path,
+    to: &Path,
+    include_ignored: bool,
+    max_bytes: u64,
+) -> Result<LeftOut, PrepareError> {
     let git = Arc::new(AtomicU64::new(0));
     let mut left_out = LeftOut::default();
     let mut room = max_bytes;
     for entry in walk(from, include_ignored, Arc::clone(&git)) {
         let entry = entry.map_err(|error| {
-            PrepareError::io(from)(error.into_io_error().unwrap_or_else(|| io::Error::other("cannot be walked")))
+            PrepareError::io(from)(
+                error.into_io_error().unwrap_or_else(|| io::Error::other("cannot be walked")),
+            )
         })?;
         let Ok(relative) = entry.path().strip_prefix(from) else { continue };
         if relative.as_os_str().is_empty() {
             continue;
         }
-        one(&entry, relative, &to.join(relative), &mut left_out, &mut room).map_err(|error| match error.kind() {
-            ErrorKind::FileTooLarge => PrepareError::TooLarge { limit: max_bytes },
-            _ => PrepareError::io(entry.path())(error),
+        one(&entry, relative, &to.join(relative), &mut left_out, &mut room).map_err(|error| {
+            match error.kind() {
+                ErrorKind::FileTooLarge => PrepareError::TooLarge { limit: max_bytes },
+                _ => PrepareError::io(entry.path())(error),
+            }
         })?;
     }
     left_out.git = git.load(Ordering::Relaxed);
@@ -55,7 +64,13 @@ fn walk(from: &Path, include_ignored: bool, git: Arc<AtomicU64>) -> ignore::Walk
         .build()
 }
 
-fn one(entry: &DirEntry, relative: &Path, to: &Path, left_out: &mut LeftOut, room: &mut u64) -> io::Result<()> {
+fn one(
+    entry: &DirEntry,
+    relative: &Path,
+    to: &Path,
+    left_out: &mut LeftOut,
+    room: &mut u64,
+) -> io::Result<()> {
     match entry.file_type() {
         Some(kind) if kind.is_dir() => std::fs::create_dir_all(to),
         Some(kind) if kind.is_symlink() => {

@@ -3,4 +3,5 @@
 
 mod api;
 mod broker;
+mod scheduler;
 mod sessions;

@@ -148,14 +148,17 @@ fn admissible<'a>(
 fn is_metered(new: &NewEvent) -> bool {
     let asked = matches!(
         new.event,
-        Event::UserMessage(_) | Event::ApprovalRequested(_) | Event::QuestionAsked(_) | Event::QuestionAnswered(_)
+        Event::UserMessage(_)
+            | Event::ApprovalRequested(_)
+            | Event::QuestionAsked(_)
+            | Event::QuestionAnswered(_)
     );
     asked || new.origin.is_some()
 }
 
 fn is_stored(connection: &Connection, uid: &SessionUid, origin: Origin) -> Result<bool, StoreError> {
-    let mut statement = connection
-        .prepare_cached("SELECT 1 FROM event WHERE uid = ?1 AND epoch = ?2 AND runner_seq = ?3")?;
+    let mut statement =
+        connection.prepare_cached("SELECT 1 FROM event WHERE uid = ?1 AND epoch = ?2 AND runner_seq = ?3")?;
     Ok(statement.exists(params![uid.as_str(), integer(origin.epoch.0), integer(origin.runner_seq.0)])?)
 }
 
@@ -169,7 +172,9 @@ fn insert(
 ) -> Result<(), StoreError> {
     let inline = (body.len() <= INLINE_BYTES).then_some(body);
     connection
-        .prepare_cached("INSERT INTO event (uid, seq, at, epoch, runner_seq, body) VALUES (?1, ?2, ?3, ?4, ?5, ?6)")?
+        .prepare_cached(
+            "INSERT INTO event (uid, seq, at, epoch, runner_seq, body) VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
+        )?
         .execute(params![
             uid.as_str(),
             integer(seq.0),

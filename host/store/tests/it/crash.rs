@@ -7,8 +7,8 @@ use model::{
     lifecycle::{Phase, Reason},
 };
 use std::{
-    path::Path,
     io::{BufRead, BufReader},
+    path::Path,
     process::{Command, Stdio},
 };
 use store::{Durability, Store, verify};
@@ -43,7 +43,12 @@ fn what_was_answered_survives_a_kill_at_any_moment() {
     let mut answered = 0;
     for round in 0..20u32 {
         let mut child = Command::new(std::env::current_exe().unwrap())
-            .args(["--exact", "crash::what_was_answered_survives_a_kill_at_any_moment", "--nocapture", "--test-threads=1"])
+            .args([
+                "--exact",
+                "crash::what_was_answered_survives_a_kill_at_any_moment",
+                "--nocapture",
+                "--test-threads=1",
+            ])
             .env(CHILD, dir.path())
             .stdout(Stdio::piped())
             .stderr(Stdio::null())
@@ -70,7 +75,11 @@ fn what_was_answered_survives_a_kill_at_any_moment() {
         }
         let verified = verify(dir.path()).unwrap();
         assert_eq!(verified.problems, [], "round {round}");
-        assert!(verified.events >= answered, "round {round}: {} stored, {answered} answered", verified.events);
+        assert!(
+            verified.events >= answered,
+            "round {round}: {} stored, {answered} answered",
+            verified.events
+        );
     }
     let store = Store::open(dir.path(), Durability::Full).unwrap();
     let record = runtime.block_on(store.session_by_uid(&uid("a"))).unwrap().unwrap();

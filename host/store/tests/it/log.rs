@@ -65,7 +65,8 @@ async fn a_quota_holds_runners_back_and_leaves_the_server_room() {
     store.append(&uid("a"), vec![said(1, 1, 800)]).await.unwrap();
     let over = store.append(&uid("a"), vec![said(1, 2, 800)]).await;
     assert!(matches!(over, Err(AppendError::Quota { limit: 1000 })));
-    let own = Event::Warning(model::event::Warning { reason: "Full".into(), message: "x".repeat(2000).into() });
+    let own =
+        Event::Warning(model::event::Warning { reason: "Full".into(), message: "x".repeat(2000).into() });
     store.append(&uid("a"), vec![NewEvent::from(own)]).await.unwrap();
     assert_eq!(seqs(&store, "a", 0).await, [1, 2]);
 }
@@ -150,7 +151,10 @@ async fn a_backup_is_a_store() {
     store.backup(&place).await.unwrap();
     assert!(matches!(store.backup(&place).await, Err(StoreError::NotEmpty(_))));
     let copy = Store::open(&place, Durability::Process).unwrap();
-    assert_eq!(copy.events(&uid("a"), Seq(0), 9).await.unwrap(), store.events(&uid("a"), Seq(0), 9).await.unwrap());
+    assert_eq!(
+        copy.events(&uid("a"), Seq(0), 9).await.unwrap(),
+        store.events(&uid("a"), Seq(0), 9).await.unwrap()
+    );
     assert_eq!(copy.get_blob(&digest, 9).await.unwrap(), b"hello");
     assert_eq!(verify(&place).unwrap().problems, []);
 }

@@ -16,7 +16,11 @@ use store::Reserved;
 const SETTLED: usize = 64;
 
 impl Actor {
-    pub(super) async fn reserve(&mut self, charge: &Charge, worst: Option<MicroUsd>) -> Result<(), ReserveError> {
+    pub(super) async fn reserve(
+        &mut self,
+        charge: &Charge,
+        worst: Option<MicroUsd>,
+    ) -> Result<(), ReserveError> {
         let state = &self.record.state;
         let current = charge.who.epoch == state.epoch && state.fence <= state.epoch;
         if !current || state.run.as_ref() != Some(&charge.run) || self.story.ended.is_some() {

@@ -1,12 +1,7 @@
 //! Deciding and doing: `plan` until there is nothing to do before a certain time.
 
 use super::{Actor, Command, Drain, ending::finish, instant};
-use crate::sessions::{
-    change::Finish,
-    error::SessionError,
-    registry,
-    seams::Launch,
-};
+use crate::sessions::{change::Finish, error::SessionError, registry, seams::Launch};
 use model::{
     id::{Digest, Epoch},
     lifecycle::{Phase, Reason, Trigger},

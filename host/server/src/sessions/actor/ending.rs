@@ -11,7 +11,10 @@ use tokio::time::Instant;
 
 /// A run that its runner ended and that is not yet finished.
 pub(super) enum Ending {
-    Asked { request: u64, until: Instant },
+    Asked {
+        request: u64,
+        until: Instant,
+    },
     /// Answered, or given up with a reason.
     Answered(Result<Reply, String>),
 }
@@ -67,14 +70,20 @@ impl Actor {
         }
     }
 
-    async fn finish_run(&mut self, ended: RunEnded, answer: Result<Reply, String>) -> Result<(), SessionError> {
+    async fn finish_run(
+        &mut self,
+        ended: RunEnded,
+        answer: Result<Reply, String>,
+    ) -> Result<(), SessionError> {
         let mut change = self.change();
         match self.snapshot(&ended, answer).await {
             Ok(snapshot) => {
                 change.push(Event::Snapshot(snapshot.clone()));
                 change.state.snapshot = Some(snapshot);
             }
-            Err(why) => change.warn("SnapshotFailed", format!("no snapshot of the workspace was made: {why}")),
+            Err(why) => {
+                change.warn("SnapshotFailed", format!("no snapshot of the workspace was made: {why}"))
+            }
         }
         let next = change.state.run.clone();
         change.conclude(finish(&ended), self.afterwards());

@@ -78,7 +78,8 @@ impl Actor {
             Some(_) => return Err(SessionError::Conflict("this was decided already".to_owned())),
             None => {}
         }
-        if !self.story.pending.iter().any(|open| matches!(open, Ask::Approval(request) if request.id == ask)) {
+        if !self.story.pending.iter().any(|open| matches!(open, Ask::Approval(request) if request.id == ask))
+        {
             return Err(SessionError::NothingPending);
         }
         let decided = ApprovalDecided { id: ask, decision, decided_by: who.name.clone() };
@@ -87,14 +88,24 @@ impl Actor {
         Ok(())
     }
 
-    pub(super) async fn answer(&mut self, who: &Caller, ask: AskId, answer: Value) -> Result<(), SessionError> {
+    pub(super) async fn answer(
+        &mut self,
+        who: &Caller,
+        ask: AskId,
+        answer: Value,
+    ) -> Result<(), SessionError> {
         self.refuse_if_deleting()?;
         match self.story.answered.get(&ask) {
             Some(answered) if answered.answer == answer => return Ok(()),
             Some(_) => return Err(SessionError::Conflict("this was answered already".to_owned())),
             None => {}
         }
-        if !self.story.pending.iter().any(|open| matches!(open, Ask::Question(question) if question.id == ask)) {
+        if !self
+            .story
+            .pending
+            .iter()
+            .any(|open| matches!(open, Ask::Question(question) if question.id == ask))
+        {
             return Err(SessionError::NothingPending);
         }
         let answered = QuestionAnswered { id: ask, answer, answered_by: who.name.clone() };
@@ -118,14 +129,15 @@ impl Actor {
         change.state.desired = desired;
         if desired == Desired::Stop && !change.state.queue.is_empty() {
             let dropped = std::mem::take(&mut change.state.queue).len();
-            change.warn("MessagesDropped", format!("{dropped} messages that waited were dropped by the stop"));
+            change
+                .warn("MessagesDropped", format!("{dropped} messages that waited were dropped by the stop"));
         }
         if desired == Desired::Run && change.begin_next().is_none() && change.state.run.is_some() {
             change.wake();
         }
         self.commit(change).await?;
         self.advance().await;
-        self.view()
+        Ok(self.view())
     }
 
     pub(super) async fn delete(&mut self, reply: Answer<Result<(), SessionError>>) {

@@ -16,8 +16,8 @@ use model::{
 };
 use protocol::{
     control::{
-        Ask, Binding, FromRunner, FromServer, Purpose, Reply, RequestError, Sequenced, SessionPolicy, VERSIONS,
-        WorkspaceSource,
+        Ask, Binding, FromRunner, FromServer, Purpose, Reply, RequestError, Sequenced, SessionPolicy,
+        VERSIONS, WorkspaceSource,
     },
     exec::{Network, Property},
     http::FetchRequest,
@@ -30,7 +30,12 @@ use store::{AppendError, NewEvent};
 const FAMILIES: [&str; 7] = ["session.", "run.", "user.", "runner.", "approval.", "question.", "workspace."];
 
 impl Actor {
-    pub(super) fn connect(&mut self, epoch: Epoch, hello: Hello, to: ToRunner) -> Result<ConnectionId, ConnectError> {
+    pub(super) fn connect(
+        &mut self,
+        epoch: Epoch,
+        hello: Hello,
+        to: ToRunner,
+    ) -> Result<ConnectionId, ConnectError> {
         let state = &self.record.state;
         if epoch != state.epoch || state.fence > epoch || self.killing.is_some() {
             return Err(ConnectError::Stale);
@@ -89,7 +94,8 @@ impl Actor {
             let message = format!("native programs are refused here: {name} does not hold ({detail})");
             return self.fail_or_log(Reason::NotConfined, &message).await;
         }
-        self.artifacts = material.plugins.iter().map(|plugin| plugin.artifact.statement.artifact.clone()).collect();
+        self.artifacts =
+            material.plugins.iter().map(|plugin| plugin.artifact.statement.artifact.clone()).collect();
         if link.bound {
             return;
         }
@@ -433,7 +439,11 @@ impl Actor {
             self.counted = awake;
             let count = &self.registry.awake;
             let order = std::sync::atomic::Ordering::Relaxed;
-            if awake { count.fetch_add(1, order) } else { count.fetch_sub(1, order) };
+            if awake {
+                count.fetch_add(1, order)
+            } else {
+                count.fetch_sub(1, order)
+            };
         }
     }
 }
@@ -475,9 +485,15 @@ mod tests {
             assert_eq!(may_write(&parsed), expected, "{event}");
         };
         check(json!({"kind": "run.ended", "data": {"run": "r", "end": "done", "turns": 1}}), true);
-        check(json!({"kind": "run.finished", "data": {"run": "r", "outcome": "completed", "reason": "Finished"}}), false);
+        check(
+            json!({"kind": "run.finished", "data": {"run": "r", "outcome": "completed", "reason": "Finished"}}),
+            false,
+        );
         check(json!({"kind": "run.finished", "data": {"broken": true}}), false);
-        check(json!({"kind": "approval.decided", "data": {"id": "a", "decision": "once", "decidedBy": "x"}}), false);
+        check(
+            json!({"kind": "approval.decided", "data": {"id": "a", "decision": "once", "decidedBy": "x"}}),
+            false,
+        );
         check(json!({"kind": "usage", "data": {}}), false);
         check(json!({"kind": "of.tomorrow", "data": {}}), true);
     }

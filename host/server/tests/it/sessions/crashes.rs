@@ -5,6 +5,7 @@ use super::{
 use model::{
     event::{CallOutcome, Event, RunEnd},
     lifecycle::{Phase, Reason},
+    message::Block,
 };
 use protocol::control::{FromRunner, FromServer, Resume};
 use std::time::Duration;
@@ -33,7 +34,9 @@ async fn a_lost_runner_is_followed_by_another() {
 
 #[tokio::test]
 async fn but_not_for_ever() {
-    let world = World::new(play(|stage| async move { Fake::bound(&stage.socket, &stage.token).await.map(drop) })).await;
+    let world =
+        World::new(play(|stage| async move { Fake::bound(&stage.socket, &stage.token).await.map(drop) }))
+            .await;
     let session = world.create(spec()).await.record;
     let events = world.until_phase(&session.uid, Phase::Failed).await;
     let told = told(&events);
@@ -47,7 +50,8 @@ async fn a_runner_that_never_dials_in_is_given_up() {
     let silent = play(|stage| async move {
         if stage.epoch.0 == 1 { std::future::pending().await } else { work(stage).await }
     });
-    let settings = server::sessions::Settings { start_timeout: Duration::from_millis(50), ..super::world::settings() };
+    let settings =
+        server::sessions::Settings { start_timeout: Duration::from_millis(50), ..super::world::settings() };
     let world = World::with(silent, settings).await;
     let session = world.create(spec()).await.record;
     let events = world.until_phase(&session.uid, Phase::Completed).await;
@@ -89,7 +93,8 @@ fn stubborn() -> Play {
     play(|stage| async move {
         let mut fake = reconnect(&stage, None).await?;
         let Some(run) = fake.open_run().await else { return wait_for_drain(fake, &stage).await };
-        let said = fake.history().await.iter().filter(|e| matches!(e.event, Event::AssistantMessage(_))).count();
+        let said =
+            fake.history().await.iter().filter(|e| matches!(e.event, Event::AssistantMessage(_))).count();
         for n in said..10 {
             loop {
                 let seq = fake.seq;
@@ -125,7 +130,9 @@ async fn reconnect(stage: &Stage, from: Option<(&Fake, u64)>) -> Result<Fake, Ov
     loop {
         let Some((before, committed)) = from else {
             match Fake::bound(&stage.socket, &stage.token).await {
-                Err(Over(why)) if why.contains("over") || why.contains("does not run") => return Err(Over(why)),
+                Err(Over(why)) if why.contains("over") || why.contains("does not run") => {
+                    return Err(Over(why));
+                }
                 Err(_) => tokio::time::sleep(Duration::from_millis(2)).await,
                 Ok(fake) => return Ok(fake),
             }
@@ -175,11 +182,15 @@ async fn killed_servers_and_runners_lose_and_double_nothing() {
         let said: Vec<String> = events
             .iter()
             .filter_map(|event| match event {
-                Event::AssistantMessage(message) => Some(format!("{:?}", message.content.len())),
+                Event::AssistantMessage(message) => match message.content.as_slice() {
+                    [Block::Text { text }] => Some(text.raw().to_owned()),
+                    other => panic!("{other:?}"),
+                },
                 _ => None,
             })
             .collect();
-        assert_eq!(said.len(), 10, "seed {seed}: {:?}", told(&events));
+        let expected: Vec<String> = (0..10).map(|n| n.to_string()).collect();
+        assert_eq!(said, expected, "seed {seed}: {:?}", told(&events));
         let state = world.view(&session.reference).await.record.state;
         assert_eq!(state.reason, Reason::Finished, "seed {seed}");
         world.verify();

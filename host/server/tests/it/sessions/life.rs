@@ -66,7 +66,8 @@ async fn an_interactive_session_stays_and_goes_to_sleep() {
     let events = world.until_phase(&session.uid, Phase::Stopped).await;
     let told = told(&events);
     let last: Vec<&str> = told.iter().rev().take(4).rev().map(String::as_str).collect();
-    let expected = ["run.finished Completed", "Waiting MessageAwaited", "Stopping Inactivity", "Stopped Inactivity"];
+    let expected =
+        ["run.finished Completed", "Waiting MessageAwaited", "Stopping Inactivity", "Stopped Inactivity"];
     assert_eq!(last, expected);
     world.sessions.send(&me(), &session.reference, text("wake")).await.unwrap();
     world.until(&session.uid, |event| matches!(event, Event::RunnerBound(bound) if bound.epoch.0 == 2)).await;
@@ -77,7 +78,9 @@ async fn an_interactive_session_stays_and_goes_to_sleep() {
 async fn a_stop_interrupts_drains_and_keeps_the_snapshot() {
     let world = World::new(play(|stage| async move {
         let mut fake = Fake::bound(&stage.socket, &stage.token).await?;
-        let run = fake.until(|m| if let FromServer::Interrupt { run } = m { Some(run.clone()) } else { None }).await?;
+        let run = fake
+            .until(|m| if let FromServer::Interrupt { run } = m { Some(run.clone()) } else { None })
+            .await?;
         fake.end(&run, RunEnd::Interrupted).await?;
         fake.until(|message| matches!(message, FromServer::Drain { .. }).then_some(())).await?;
         fake.say(&FromRunner::Bye { message: "".into() }).await
@@ -110,7 +113,11 @@ async fn a_runner_that_will_not_stop_is_killed() {
     world.until_phase(&session.uid, Phase::Running).await;
     world.sessions.stop(&session.reference).await.unwrap();
     let events = world.until_phase(&session.uid, Phase::Stopped).await;
-    assert!(events.iter().any(|event| matches!(event, Event::RunFinished(run) if run.outcome == RunOutcome::Interrupted)));
+    assert!(
+        events
+            .iter()
+            .any(|event| matches!(event, Event::RunFinished(run) if run.outcome == RunOutcome::Interrupted))
+    );
     world.verify();
 }
 
@@ -179,7 +186,9 @@ async fn files_come_from_the_runner_or_from_the_last_snapshot() {
     }
     let Reply::Diff { diff, .. } = files(Request::Diff).await.unwrap() else { panic!("a diff") };
     assert_eq!(world.sessions.store().get_blob(&diff, 100).await.unwrap(), b"the diff");
-    let Reply::Blob { blob, size: 3 } = files(Request::Read { path: "src/new.txt".to_owned() }).await.unwrap() else {
+    let Reply::Blob { blob, size: 3 } =
+        files(Request::Read { path: "src/new.txt".to_owned() }).await.unwrap()
+    else {
         panic!("a blob of three bytes")
     };
     assert_eq!(world.sessions.store().get_blob(&blob, 100).await.unwrap(), b"new");
@@ -215,7 +224,9 @@ async fn live_parts_come_between_the_events_that_they_belong_between() {
     while whole < 20 {
         match futures::StreamExt::next(&mut tail).await.unwrap() {
             Tail::Live(live) => {
-                let model::event::Live::MessageDelta { message, index, .. } = *live else { panic!("a delta") };
+                let model::event::Live::MessageDelta { message, index, .. } = *live else {
+                    panic!("a delta")
+                };
                 assert_eq!((message.as_str(), index), (format!("m{whole}").as_str(), parts));
                 parts += 1;
             }

@@ -87,7 +87,10 @@ async fn an_approval_waits_and_counts_for_what_was_shown() {
     let events = world.until_phase(&session.uid, Phase::Completed).await;
     let told = told(&events);
     let at = told.iter().position(|line| line == "approval.requested").unwrap();
-    assert_eq!(told[at..at + 4], ["approval.requested", "Waiting ApprovalPending", "approval.decided", "Running Working"]);
+    assert_eq!(
+        told[at..at + 4],
+        ["approval.requested", "Waiting ApprovalPending", "approval.decided", "Running Working"]
+    );
     world.verify();
 }
 
@@ -140,7 +143,8 @@ async fn a_question_is_answered() {
     .await;
     let session = world.create(spec()).await.record;
     world.until_phase(&session.uid, Phase::Waiting).await;
-    let decision = world.sessions.decide(&me(), &session.reference, &"q1".parse().unwrap(), Decision::Once).await;
+    let decision =
+        world.sessions.decide(&me(), &session.reference, &"q1".parse().unwrap(), Decision::Once).await;
     assert!(matches!(decision, Err(SessionError::NothingPending)));
     let answer = "this one".into();
     world.sessions.answer(&me(), &session.reference, &"q1".parse().unwrap(), answer).await.unwrap();
@@ -151,9 +155,12 @@ async fn a_question_is_answered() {
 async fn an_interrupted_interactive_session_waits_for_the_next_message() {
     let world = World::new(play(|stage| async move {
         let mut fake = Fake::bound(&stage.socket, &stage.token).await?;
-        let run = fake.until(|m| if let FromServer::Interrupt { run } = m { Some(run.clone()) } else { None }).await?;
+        let run = fake
+            .until(|m| if let FromServer::Interrupt { run } = m { Some(run.clone()) } else { None })
+            .await?;
         fake.end(&run, RunEnd::Interrupted).await?;
-        let next = fake.until(|m| if let FromServer::Run { run } = m { Some(run.clone()) } else { None }).await?;
+        let next =
+            fake.until(|m| if let FromServer::Run { run } = m { Some(run.clone()) } else { None }).await?;
         fake.end(&next, RunEnd::Done).await?;
         fake.until(|_| None::<()>).await
     }))
@@ -165,8 +172,9 @@ async fn an_interrupted_interactive_session_waits_for_the_next_message() {
     world.sessions.interrupt(&me(), &session.reference, None).await.unwrap();
     world.until_phase(&session.uid, Phase::Waiting).await;
     let (run, _) = world.sessions.send(&me(), &session.reference, text("go on")).await.unwrap();
-    let events =
-        world.until(&session.uid, |event| matches!(event, Event::RunFinished(finished) if finished.run == run)).await;
+    let events = world
+        .until(&session.uid, |event| matches!(event, Event::RunFinished(finished) if finished.run == run))
+        .await;
     assert_eq!(told(&events).iter().filter(|line| line.starts_with("run.finished")).count(), 2);
     world.verify();
 }
@@ -212,7 +220,10 @@ async fn a_budget_is_promised_charged_and_survives_a_crash() {
     let ledger = world.sessions.clone();
     ledger.reserve(&charge("a"), Some(MicroUsd(60))).await.unwrap();
     assert!(matches!(ledger.reserve(&charge("a"), Some(MicroUsd(1))).await, Err(ReserveError::Duplicate)));
-    assert!(matches!(ledger.reserve(&charge("b"), Some(MicroUsd(60))).await, Err(ReserveError::Overspent(_))));
+    assert!(matches!(
+        ledger.reserve(&charge("b"), Some(MicroUsd(60))).await,
+        Err(ReserveError::Overspent(_))
+    ));
     assert!(matches!(ledger.reserve(&charge("b"), None).await, Err(ReserveError::Unpriced)));
     let usage = Usage { input_tokens: 5, ..Usage::default() };
     ledger.settle(&charge("a"), Settlement { usage, cost: MicroUsd(10), aborted: false }).await;

@@ -117,7 +117,8 @@ async fn tokens_open_one_session_and_die_with_their_epoch() {
     assert_eq!(get(Some(token.clone()), None, format!("{BLOBS}/{blob}")).await, 404);
     let own = world.sessions.store().put_blob(Some(&first.uid), b"ours".to_vec()).await.unwrap();
     assert_eq!(get(Some(token.clone()), None, format!("{BLOBS}/{own}")).await, 200);
-    let wrong = http(&socket, Some(&token), None, "PUT", &format!("{BLOBS}/{own}"), b"other".to_vec()).await.0;
+    let wrong =
+        http(&socket, Some(&token), None, "PUT", &format!("{BLOBS}/{own}"), b"other".to_vec()).await.0;
     assert_eq!(wrong, 422);
 
     world.kill_runner(&first.uid, 1).await;

@@ -15,8 +15,8 @@ use server::{
     broker::{Broker, BrokerConfig, Models, RetryPolicy},
     gateway,
     sessions::{
-        Caller, Exited, Launch, LaunchError, Launcher, Material, Missing, NewSession, SessionView, Sessions, Settings,
-        Surroundings, Tail, Wanted,
+        Caller, Exited, Launch, LaunchError, Launcher, Material, Missing, NewSession, SessionView, Sessions,
+        Settings, Surroundings, Tail, Wanted,
     },
 };
 use std::{
@@ -66,7 +66,10 @@ impl Launcher for FakeLauncher {
         Box::pin(async move {
             if let Source::Dir { path, .. } = workspace {
                 let message = format!("{} does not exist", path.display());
-                return Err(LaunchError::Hopeless { reason: Reason::Other("WorkspaceMissing".to_owned()), message });
+                return Err(LaunchError::Hopeless {
+                    reason: Reason::Other("WorkspaceMissing".to_owned()),
+                    message,
+                });
             }
             let token = token.expose_secret().to_owned();
             let task = tokio::spawn((self.play)(Stage { socket: self.socket.clone(), token, epoch }));
@@ -80,7 +83,8 @@ impl Launcher for FakeLauncher {
     }
 
     fn adopt(&self, uid: SessionUid, epoch: Epoch, exited: Exited) -> BoxFuture<'_, bool> {
-        let task = self.runners.0.lock().unwrap().get(&(uid, epoch)).filter(|task| !task.is_finished()).cloned();
+        let task =
+            self.runners.0.lock().unwrap().get(&(uid, epoch)).filter(|task| !task.is_finished()).cloned();
         Box::pin(async move {
             let Some(task) = task else { return false };
             tokio::spawn(async move {
@@ -176,7 +180,8 @@ impl World {
         let router = gateway::router(sessions.clone(), broker(&sessions));
         let _ = std::fs::remove_file(&socket);
         let listener = UnixListener::bind(&socket).unwrap();
-        let serving = tokio::spawn(async move { axum::serve(listener, router).await.unwrap() }).abort_handle();
+        let serving =
+            tokio::spawn(async move { axum::serve(listener, router).await.unwrap() }).abort_handle();
         Self { dir, sessions, socket, runners, serving }
     }
 
@@ -191,7 +196,9 @@ impl World {
         loop {
             match Store::open(dir.path(), Durability::Process) {
                 Ok(_) => break,
-                Err(error) => assert!(tokio::time::Instant::now() < deadline, "the store is still held: {error}"),
+                Err(error) => {
+                    assert!(tokio::time::Instant::now() < deadline, "the store is still held: {error}")
+                }
             }
             tokio::task::yield_now().await;
         }
