@@ -7,6 +7,8 @@
 //! Output: eight bytes of length (big endian), a [`Statement`] of that length as JSON, the native code. A refusal is
 //! exit code 2 with a [`Refusal`] as one line of JSON on standard error.
 
+pub mod args;
+
 use engine::settings;
 use manifest::NotAdmissible;
 use model::id::Digest;
@@ -34,6 +36,15 @@ pub enum CompileError {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Refusal {
     pub error: String,
+}
+
+impl Refusal {
+    /// One line of JSON.
+    #[must_use]
+    pub fn of(error: &anyhow::Error) -> String {
+        let refusal = Self { error: format!("{error:#}") };
+        serde_json::to_string(&refusal).unwrap_or(refusal.error)
+    }
 }
 
 /// What has to be true of a component.

@@ -46,6 +46,9 @@ pub(crate) struct ProgramProfile {
     /// In namespaces of its own. Without them, what Landlock cannot see is refused as well: message passing between
     /// processes of this user, and changes of mode and attributes by path.
     pub(crate) namespaces: bool,
+    /// As the owner of the system's files: without namespaces, to have one of them open for reading is enough to change
+    /// its mode.
+    pub(crate) root: bool,
 }
 
 pub(crate) fn install(filter: &BpfProgram) -> Result<(), FilterError> {
@@ -61,6 +64,8 @@ pub(crate) fn allow_only(profile: Profile) -> Result<BpfProgram, FilterError> {
             calls::BASE,
             calls::FILES,
             calls::METADATA,
+            calls::MODES,
+            old::MODES,
             calls::PROCESSES,
             calls::IPC,
             calls::CONNECTED,
@@ -94,28 +99,34 @@ pub(crate) fn refuse_to_programs(profile: ProgramProfile) -> Result<BpfProgram, 
     let mut lists = vec![calls::REFUSED, old::REFUSED];
     if !profile.namespaces {
         lists.extend([calls::IPC, calls::METADATA, old::METADATA]);
+        if profile.root {
+            lists.extend([calls::OPEN_METADATA, calls::MODES, old::MODES]);
+        }
     }
     if profile.network == Network::None {
         lists.extend([calls::DIAL, calls::SERVE]);
     }
     let mut rules: Rules = lists.into_iter().flatten().map(|call| (*call, Vec::new())).collect();
-    if !profile.namespaces {
+    if !profile.namespaces && !profile.root {
         // Times by descriptor (no path) stay: whoever has one was let open it.
         let path = SeccompCondition::new(1, SeccompCmpArgLen::Qword, SeccompCmpOp::Ne, 0)?;
         rules.insert(libc::SYS_utimensat, vec![SeccompRule::new(vec![path])?]);
+        refuse_sharing_modes(&mut rules)?;
     }
     refuse_namespaces(&mut rules)?;
     refuse_set_uid_files(&mut rules)?;
     refuse_odd_sockets(&mut rules, profile.network)?;
-    rules.insert(
-        libc::SYS_ioctl,
-        vec![rule(&[equal(1, libc::TIOCSTI)])?, rule(&[equal(1, libc::TIOCLINUX)])?],
-    );
+    let terminals_and_flags = IOCTLS.map(|request| rule(&[equal(1, request)]));
+    rules.insert(libc::SYS_ioctl, terminals_and_flags.into_iter().collect::<Result<_, _>>()?);
     let usual = [0, 0x8, 0x2_0000, 0x4_0000, 0xffff_ffff_u64];
     let unusual: Vec<_> = usual.into_iter().map(|persona| differs(0, persona)).collect();
     rules.insert(libc::SYS_personality, vec![rule(&unusual)?]);
     build(rules, SeccompAction::Allow, SeccompAction::Errno(libc::EPERM as u32))
 }
+
+/// Typing for others on a terminal (`TIOCSTI`, `TIOCLINUX`), and flags of files, which need no right to write:
+/// `FS_IOC_SETFLAGS` in both sizes and `FS_IOC_FSSETXATTR`.
+const IOCTLS: [u64; 5] = [0x5412, 0x541c, 0x4008_6602, 0x4004_6602, 0x401c_5820];
 
 /// `clone` makes threads and nothing else; signals go to this process only.
 fn own_threads_only(rules: &mut Rules) -> Result<(), FilterError> {
@@ -154,6 +165,19 @@ fn refuse_namespaces(rules: &mut Rules) -> Result<(), FilterError> {
     let refused =
         flags.map(|flag| rule(&[masked(0, flag.unsigned_abs().into(), flag.unsigned_abs().into())]));
     rules.insert(libc::SYS_clone, refused.into_iter().collect::<Result<_, _>>()?);
+    Ok(())
+}
+
+/// The path of a change of mode is out of sight, so what is left is a mode that gives nobody else anything and takes
+/// nothing from the owner. Programs need it to make a file executable; their umask agrees.
+fn refuse_sharing_modes(rules: &mut Rules) -> Result<(), FilterError> {
+    let others = [0o1, 0o2, 0o4, 0o10, 0o20, 0o40].map(|bit| (bit, bit));
+    let owner = [0, 0o200, 0o400].map(|less| (0o600, less));
+    for call in calls::MODES.iter().chain(old::MODES) {
+        let mode = if old::MODES.contains(call) { 1 } else { 2 };
+        let refused = others.iter().chain(&owner).map(|(mask, value)| rule(&[masked(mode, *mask, *value)]));
+        rules.insert(*call, refused.collect::<Result<_, _>>()?);
+    }
     Ok(())
 }
 

@@ -6,7 +6,10 @@
 use crate::{
     Untrusted,
     approval::{ApprovalRequest, Decision, Question},
-    id::{AskId, CallId, Digest, Effect, Epoch, MessageId, PersonaKey, PluginId, RunId, RunnerSeq, Seq, ToolName, UnixMillis},
+    id::{
+        AskId, CallId, Digest, Effect, Epoch, MessageId, PersonaKey, PluginId, RunId, RunnerSeq, Seq,
+        ToolName, UnixMillis,
+    },
     lifecycle::{Phase, Reason},
     message::{Block, StopReason},
     money::{MicroUsd, Usage},
@@ -467,21 +470,32 @@ mod tests {
     fn check(json: &str, known: bool) {
         let event: Event = serde_json::from_str(json).unwrap();
         assert_eq!(!matches!(event, Event::Unknown(_)), known, "{json}");
-        assert_eq!(serde_json::to_value(&event).unwrap(), serde_json::from_str::<Value>(json).unwrap(), "{json}");
+        assert_eq!(
+            serde_json::to_value(&event).unwrap(),
+            serde_json::from_str::<Value>(json).unwrap(),
+            "{json}"
+        );
     }
 
     #[test]
     fn known_and_unknown_kinds_survive_a_round_trip() {
         check(r#"{"kind":"run.started","data":{"run":"r1"}}"#, true);
-        check(r#"{"kind":"session.phase","data":{"phase":"Failed","reason":"BrandNew","message":"x"}}"#, true);
+        check(
+            r#"{"kind":"session.phase","data":{"phase":"Failed","reason":"BrandNew","message":"x"}}"#,
+            true,
+        );
         check(r#"{"kind":"of.tomorrow","data":{"a":[1]}}"#, false);
         check(r#"{"kind":"run.started","data":{"later":true}}"#, false);
-        check(r#"{"kind":"approval.decided","data":{"id":"a1","decision":"deny","reason":"no","decidedBy":"me"}}"#, true);
+        check(
+            r#"{"kind":"approval.decided","data":{"id":"a1","decision":"deny","reason":"no","decidedBy":"me"}}"#,
+            true,
+        );
     }
 
     #[test]
     fn a_stored_event_is_flat() {
-        let json = r#"{"seq":1,"at":5,"origin":{"epoch":1,"runnerSeq":2},"kind":"run.started","data":{"run":"r1"}}"#;
+        let json =
+            r#"{"seq":1,"at":5,"origin":{"epoch":1,"runnerSeq":2},"kind":"run.started","data":{"run":"r1"}}"#;
         let stored: Stored = serde_json::from_str(json).unwrap();
         assert_eq!(serde_json::to_string(&stored).unwrap(), json);
     }

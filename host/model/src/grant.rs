@@ -73,14 +73,23 @@ mod tests {
 
     #[test]
     fn a_grant_is_what_all_three_name() {
-        let got = grant(&set(&["fs.read", "process"]), &set(&["fs.read", "process", "model"]), &set(&["fs.read", "model"]));
+        let got = grant(
+            &set(&["fs.read", "process"]),
+            &set(&["fs.read", "process", "model"]),
+            &set(&["fs.read", "model"]),
+        );
         assert_eq!(got, set(&["fs.read"]));
     }
 
     #[test]
     fn modes_are_a_closed_table() {
         let check = |effect: &str, expected: [Verdict; 4]| {
-            let modes = [PermissionMode::Default, PermissionMode::AcceptEdits, PermissionMode::Plan, PermissionMode::Bypass];
+            let modes = [
+                PermissionMode::Default,
+                PermissionMode::AcceptEdits,
+                PermissionMode::Plan,
+                PermissionMode::Bypass,
+            ];
             assert_eq!(modes.map(|m| decide(m, &effect.parse().unwrap())), expected, "{effect}");
         };
         check("fs.read", [Allow, Allow, Allow, Allow]);

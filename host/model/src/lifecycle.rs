@@ -96,7 +96,9 @@ impl Trigger {
 /// log). Total: each pair is decided here.
 #[must_use]
 pub const fn step(from: Phase, trigger: Trigger) -> Option<Phase> {
-    use Phase::{Completed, Creating, Failed, Pending, Running, Stopped, Stopping, Suspended, Suspending, Waiting};
+    use Phase::{
+        Completed, Creating, Failed, Pending, Running, Stopped, Stopping, Suspended, Suspending, Waiting,
+    };
     use Trigger as T;
     match (from, trigger) {
         (Pending, T::RunnerStarted) => Some(Creating),
@@ -171,7 +173,10 @@ mod tests {
         for from in Phase::ALL.into_iter().filter(|p| p.is_settled()) {
             for trigger in Trigger::ALL {
                 if step(from, trigger).is_some() {
-                    assert!(matches!(trigger, Trigger::Message | Trigger::StopRequested), "{from} leaves by {trigger:?}");
+                    assert!(
+                        matches!(trigger, Trigger::Message | Trigger::StopRequested),
+                        "{from} leaves by {trigger:?}"
+                    );
                 }
             }
         }

@@ -105,6 +105,12 @@ impl CallLimits {
         }
     }
 
+    /// Of a call that may run native programs: those may take ten minutes, and the call one more to tell of it.
+    #[must_use]
+    pub fn with_programs(self) -> Self {
+        Self { wall_ms: self.wall_ms.max(11 * 60 * 1000), ..self }
+    }
+
     #[must_use]
     pub const fn wall(&self) -> Duration {
         Duration::from_millis(self.wall_ms)

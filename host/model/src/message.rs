@@ -131,10 +131,18 @@ pub enum StopReason {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "type", rename_all = "snake_case")]
 pub enum Delta {
-    Text { text: Untrusted },
-    InputJson { partial_json: String },
-    Thinking { thinking: Untrusted },
-    Signature { signature: String },
+    Text {
+        text: Untrusted,
+    },
+    InputJson {
+        partial_json: String,
+    },
+    Thinking {
+        thinking: Untrusted,
+    },
+    Signature {
+        signature: String,
+    },
     /// One that we do not know: kept for the log's sake, not applied.
     #[serde(untagged)]
     Other(Value),
@@ -144,12 +152,26 @@ pub enum Delta {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "type", rename_all = "snake_case")]
 pub enum ModelEvent {
-    Start { model: String },
-    BlockStart { index: u32, block: Block },
-    BlockDelta { index: u32, delta: Delta },
-    BlockStop { index: u32 },
+    Start {
+        model: String,
+    },
+    BlockStart {
+        index: u32,
+        block: Block,
+    },
+    BlockDelta {
+        index: u32,
+        delta: Delta,
+    },
+    BlockStop {
+        index: u32,
+    },
     /// Ends the answer: why, and what the broker charged for it.
-    Stop { stop_reason: StopReason, usage: Usage, cost: crate::money::MicroUsd },
+    Stop {
+        stop_reason: StopReason,
+        usage: Usage,
+        cost: crate::money::MicroUsd,
+    },
     Error(ModelFailure),
     #[serde(untagged)]
     Other(Value),

@@ -90,7 +90,10 @@ impl Price {
     #[must_use]
     pub fn of(&self, usage: Usage) -> MicroUsd {
         let part = |price: MicroUsd, tokens: u64| {
-            MicroUsd(u64::try_from((u128::from(price.0) * u128::from(tokens)).div_ceil(1_000_000)).unwrap_or(u64::MAX))
+            MicroUsd(
+                u64::try_from((u128::from(price.0) * u128::from(tokens)).div_ceil(1_000_000))
+                    .unwrap_or(u64::MAX),
+            )
         };
         part(self.input, usage.input_tokens)
             .plus(part(self.cache_write, usage.cache_write_tokens))
@@ -164,7 +167,12 @@ mod tests {
 
     #[test]
     fn price_rounds_up() {
-        let price = Price { input: MicroUsd(3_000_000), cache_write: MicroUsd(0), cache_read: MicroUsd(0), output: MicroUsd(15_000_000) };
+        let price = Price {
+            input: MicroUsd(3_000_000),
+            cache_write: MicroUsd(0),
+            cache_read: MicroUsd(0),
+            output: MicroUsd(15_000_000),
+        };
         assert_eq!(price.of(Usage { input_tokens: 1, output_tokens: 1, ..Usage::default() }), MicroUsd(18));
         assert_eq!(price.of(Usage { output_tokens: u64::MAX, ..Usage::default() }), MicroUsd(u64::MAX));
     }

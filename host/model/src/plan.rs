@@ -24,10 +24,17 @@ pub enum Desired {
 pub enum Runner {
     None,
     /// Started, has not dialled in.
-    Starting { epoch: Epoch, since: UnixMillis },
-    Connected { epoch: Epoch },
+    Starting {
+        epoch: Epoch,
+        since: UnixMillis,
+    },
+    Connected {
+        epoch: Epoch,
+    },
     /// It was connected or starting and is gone.
-    Gone { epoch: Epoch },
+    Gone {
+        epoch: Epoch,
+    },
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -67,19 +74,32 @@ pub struct Policy {
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Action {
-    StartRunner { epoch: Epoch },
+    StartRunner {
+        epoch: Epoch,
+    },
     /// Ask it to end in order.
-    DrainRunner { epoch: Epoch },
+    DrainRunner {
+        epoch: Epoch,
+    },
     /// End it now, with everything that it started.
-    KillRunner { epoch: Epoch },
+    KillRunner {
+        epoch: Epoch,
+    },
     /// End the run under way as failed.
-    FailRun { reason: Reason },
+    FailRun {
+        reason: Reason,
+    },
     /// Move the life cycle on.
-    Step { trigger: Trigger, reason: Reason },
+    Step {
+        trigger: Trigger,
+        reason: Reason,
+    },
     /// Remove everything of the session.
     Remove,
     /// Nothing to do before then.
-    Wait { until: UnixMillis },
+    Wait {
+        until: UnixMillis,
+    },
 }
 
 /// How long to wait after the `losses`-th loss in a row.
@@ -111,10 +131,16 @@ fn end(seen: &Observed, trigger: Trigger, reason: Reason) -> Vec<Action> {
     let ending = matches!(seen.phase, Phase::Stopping | Phase::Suspending);
     match seen.runner {
         Runner::None | Runner::Gone { .. } if settled => vec![],
-        Runner::None | Runner::Gone { .. } if ending => vec![Action::Step { trigger: Trigger::RunnerGone, reason }],
+        Runner::None | Runner::Gone { .. } if ending => {
+            vec![Action::Step { trigger: Trigger::RunnerGone, reason }]
+        }
         Runner::None | Runner::Gone { .. } => vec![Action::Step { trigger, reason }],
-        Runner::Starting { epoch, .. } | Runner::Connected { epoch } if settled => vec![Action::DrainRunner { epoch }],
-        Runner::Starting { epoch, .. } => vec![Action::Step { trigger, reason }, Action::KillRunner { epoch }],
+        Runner::Starting { epoch, .. } | Runner::Connected { epoch } if settled => {
+            vec![Action::DrainRunner { epoch }]
+        }
+        Runner::Starting { epoch, .. } => {
+            vec![Action::Step { trigger, reason }, Action::KillRunner { epoch }]
+        }
         Runner::Connected { epoch } if ending => vec![Action::DrainRunner { epoch }],
         Runner::Connected { epoch } => vec![Action::Step { trigger, reason }, Action::DrainRunner { epoch }],
     }
@@ -126,7 +152,10 @@ fn run(seen: &Observed) -> Vec<Action> {
         (Phase::Stopping | Phase::Suspending, Runner::None | Runner::Gone { .. }) => {
             vec![Action::Step { trigger: Trigger::RunnerGone, reason: Reason::Finished }]
         }
-        (Phase::Stopping | Phase::Suspending, Runner::Starting { epoch, .. } | Runner::Connected { epoch }) => {
+        (
+            Phase::Stopping | Phase::Suspending,
+            Runner::Starting { epoch, .. } | Runner::Connected { epoch },
+        ) => {
             vec![Action::DrainRunner { epoch }]
         }
         (phase, Runner::Starting { epoch, .. } | Runner::Connected { epoch }) if phase.is_settled() => {
@@ -138,7 +167,11 @@ fn run(seen: &Observed) -> Vec<Action> {
         }
         (_, Runner::Starting { epoch, since }) => {
             let deadline = UnixMillis(since.0.saturating_add(millis(start_timeout)));
-            if seen.now >= deadline { vec![Action::KillRunner { epoch }] } else { vec![Action::Wait { until: deadline }] }
+            if seen.now >= deadline {
+                vec![Action::KillRunner { epoch }]
+            } else {
+                vec![Action::Wait { until: deadline }]
+            }
         }
         (Phase::Creating | Phase::Running | Phase::Waiting, Runner::Gone { .. }) => {
             vec![Action::Step { trigger: Trigger::RunnerLost, reason: Reason::RunnerLost }]
@@ -246,16 +279,18 @@ mod tests {
         );
         check(
             "a run has a hard end",
-            &Observed { phase: Phase::Running, runner: connected, run_active: Duration::from_secs(300), ..seen() },
+            &Observed {
+                phase: Phase::Running,
+                runner: connected,
+                run_active: Duration::from_secs(300),
+                ..seen()
+            },
             &[Action::FailRun { reason: Reason::Timeout }, Action::KillRunner { epoch: Epoch(1) }],
         );
         check(
             "stop drains",
             &Observed { phase: Phase::Running, desired: Desired::Stop, runner: connected, ..seen() },
-            &[
-                step(Trigger::StopRequested, Reason::StoppedByUser),
-                Action::DrainRunner { epoch: Epoch(1) },
-            ],
+            &[step(Trigger::StopRequested, Reason::StoppedByUser), Action::DrainRunner { epoch: Epoch(1) }],
         );
         check("delete removes", &Observed { desired: Desired::Delete, ..seen() }, &[Action::Remove]);
     }
@@ -268,7 +303,9 @@ mod tests {
                     seen.runner = Runner::Starting { epoch: *epoch, since: seen.now };
                     seen.last_epoch = *epoch;
                 }
-                Action::DrainRunner { epoch } | Action::KillRunner { epoch } => seen.runner = Runner::Gone { epoch: *epoch },
+                Action::DrainRunner { epoch } | Action::KillRunner { epoch } => {
+                    seen.runner = Runner::Gone { epoch: *epoch }
+                }
                 Action::FailRun { .. } => seen.has_work = false,
                 Action::Step { trigger, .. } => {
                     if let Some(phase) = step(seen.phase, *trigger) {

@@ -54,14 +54,25 @@ pub enum FromRunner {
         resumes: Option<Resume>,
     },
     /// In order and without gaps; committed as a whole and then acknowledged. Sent again after a reconnect.
-    Events { events: Vec<Sequenced> },
-    Live { live: Live },
+    Events {
+        events: Vec<Sequenced>,
+    },
+    Live {
+        live: Live,
+    },
     /// Idempotent by the ask's id; sent again after a reconnect while it is open.
-    Ask { ask: Ask },
+    Ask {
+        ask: Ask,
+    },
     /// The answer to [`FromServer::Request`].
-    Response { id: u64, result: Result<Reply, RequestError> },
+    Response {
+        id: u64,
+        result: Result<Reply, RequestError>,
+    },
     /// The runner ends in order after this.
-    Bye { message: Untrusted },
+    Bye {
+        message: Untrusted,
+    },
     #[serde(untagged)]
     Unknown(Value),
 }
@@ -102,23 +113,45 @@ impl Ask {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "type", rename_all = "camelCase")]
 pub enum FromServer {
-    Welcome { version: u32 },
+    Welcome {
+        version: u32,
+    },
     /// The connection is closed after this; the runner ends unless `retry`.
-    Refused { message: String, retry: bool },
-    Bind { binding: Box<Binding> },
+    Refused {
+        message: String,
+        retry: bool,
+    },
+    Bind {
+        binding: Box<Binding>,
+    },
     /// Everything up to here is committed.
     #[serde(rename_all = "camelCase")]
-    Ack { runner_seq: RunnerSeq },
+    Ack {
+        runner_seq: RunnerSeq,
+    },
     /// Work on this run: its messages are in the log. Idempotent by `run`.
-    Run { run: RunId },
+    Run {
+        run: RunId,
+    },
     /// Stop the run under way, in mid-call and in mid-stream.
-    Interrupt { run: RunId },
-    Decided { decided: ApprovalDecided },
-    Answered { answered: QuestionAnswered },
-    Request { id: u64, request: Request },
+    Interrupt {
+        run: RunId,
+    },
+    Decided {
+        decided: ApprovalDecided,
+    },
+    Answered {
+        answered: QuestionAnswered,
+    },
+    Request {
+        id: u64,
+        request: Request,
+    },
     /// Finish what can be finished, have the journal acknowledged, say [`FromRunner::Bye`] and end.
     #[serde(rename_all = "camelCase")]
-    Drain { deadline_ms: u64 },
+    Drain {
+        deadline_ms: u64,
+    },
     #[serde(untagged)]
     Unknown(Value),
 }
@@ -205,11 +238,20 @@ pub struct SessionPolicy {
 #[serde(tag = "request", rename_all = "camelCase")]
 pub enum Request {
     /// One level of a folder.
-    List { path: String },
-    Read { path: String },
+    List {
+        path: String,
+    },
+    Read {
+        path: String,
+    },
     /// Upload the content as a blob first.
-    Write { path: String, blob: Digest },
-    Delete { path: String },
+    Write {
+        path: String,
+        blob: Digest,
+    },
+    Delete {
+        path: String,
+    },
     /// Whole workspace as a tar (gzip) blob.
     Archive,
     /// Diff against the baseline, as a blob.
@@ -221,12 +263,23 @@ pub enum Request {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "reply", rename_all = "camelCase")]
 pub enum Reply {
-    Entries { entries: Vec<Entry> },
+    Entries {
+        entries: Vec<Entry>,
+    },
     /// The content is this blob.
     #[serde(rename_all = "camelCase")]
-    Blob { blob: Digest, size: u64 },
+    Blob {
+        blob: Digest,
+        size: u64,
+    },
     #[serde(rename_all = "camelCase")]
-    Diff { diff: Digest, archive: Digest, files_changed: u64, added: u64, removed: u64 },
+    Diff {
+        diff: Digest,
+        archive: Digest,
+        files_changed: u64,
+        added: u64,
+        removed: u64,
+    },
     Done,
 }
 
@@ -292,6 +345,9 @@ mod tests {
             }],
         })
         .unwrap();
-        assert_eq!(text, r#"{"type":"events","events":[{"runnerSeq":1,"kind":"run.started","data":{"run":"r"}}]}"#);
+        assert_eq!(
+            text,
+            r#"{"type":"events","events":[{"runnerSeq":1,"kind":"run.started","data":{"run":"r"}}]}"#
+        );
     }
 }

@@ -106,10 +106,18 @@ pub struct Program {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "type", rename_all = "camelCase")]
 pub enum FromExec {
-    Ready { properties: Vec<Property>, programs: BTreeMap<String, String> },
-    Started { id: u64 },
+    Ready {
+        properties: Vec<Property>,
+        programs: BTreeMap<String, String>,
+    },
+    Started {
+        id: u64,
+    },
     /// It was not started.
-    Refused { id: u64, refusal: Refusal },
+    Refused {
+        id: u64,
+        refusal: Refusal,
+    },
     Output {
         id: u64,
         stream: Stream,
@@ -118,7 +126,13 @@ pub enum FromExec {
     },
     /// The last message about `id`: the tree is gone and all output was sent.
     #[serde(rename_all = "camelCase")]
-    Exited { id: u64, exit: Exit, dropped_bytes: u64, cwd: Option<String>, duration_ms: u64 },
+    Exited {
+        id: u64,
+        exit: Exit,
+        dropped_bytes: u64,
+        cwd: Option<String>,
+        duration_ms: u64,
+    },
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -131,9 +145,13 @@ pub enum Stream {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "exit", rename_all = "camelCase")]
 pub enum Exit {
-    Code { code: i32 },
+    Code {
+        code: i32,
+    },
     /// By name: `SIGKILL`.
-    Signal { signal: String },
+    Signal {
+        signal: String,
+    },
     TimedOut,
     Killed,
 }

@@ -17,7 +17,8 @@ pub fn write<T: Serialize>(to: &mut impl Write, message: &T) -> io::Result<()> {
 pub fn encode<T: Serialize>(message: &T) -> io::Result<Vec<u8>> {
     let body = serde_json::to_vec(message).map_err(io::Error::other)?;
     let length = u32::try_from(body.len()).ok().filter(|_| body.len() <= MAX_BYTES);
-    let length = length.ok_or_else(|| io::Error::new(io::ErrorKind::InvalidInput, "message larger than a frame"))?;
+    let length =
+        length.ok_or_else(|| io::Error::new(io::ErrorKind::InvalidInput, "message larger than a frame"))?;
     let mut frame = length.to_be_bytes().to_vec();
     frame.extend_from_slice(&body);
     Ok(frame)

@@ -16,6 +16,7 @@ use crate::{
     past::Past,
     prompt::{self, Prompt, SUBMIT_NOW},
     tools::Toolbox,
+    workspace::Usage,
 };
 use model::{
     event::{CallFinished, CallOutcome, Event, PersonaPrompted, RunEnd, RunEnded},
@@ -42,6 +43,7 @@ pub struct Agent {
     pub permissions: Arc<Permissions>,
     pub root: Root,
     pub workspace: PathBuf,
+    pub usage: Usage,
     pub launcher: Option<Launcher>,
     pub state: state::Stored,
     pub past: Mutex<Past>,
@@ -69,6 +71,7 @@ impl Agent {
             biased;
             _ = stop.wait_for(|stop| *stop) => Ended::new(RunEnd::Interrupted, ""),
             () = self.out_of_time() => Ended::new(RunEnd::Timeout, "the run took longer than its limit"),
+            () = self.out_of_room() => Ended::new(RunEnd::WorkspaceFull, self.usage.too_much()),
             ended = self.work(run) => ended,
         };
         self.settle(run);
@@ -79,6 +82,7 @@ impl Agent {
 
     async fn work(&self, run: &RunId) -> Ended {
         self.settle_lost(run);
+        self.usage.begin().await;
         let prompt = match self.prompt(run).await {
             Ok(prompt) => prompt,
             Err(error) => return Ended::new(RunEnd::PersonaFailed, error.to_string()),
@@ -146,6 +150,21 @@ impl Agent {
             }
             // The link outlives the agent.
             drop(waiting.wait_for(|open| *open == 0).await);
+        }
+    }
+
+    /// Returns once the workspace holds too much; programs in the background are ended too, or it would go on.
+    async fn out_of_room(&self) {
+        let Some(launcher) = &self.launcher else { return std::future::pending().await };
+        let watch = async {
+            loop {
+                launcher.busy().await;
+                self.usage.look_again().await;
+            }
+        };
+        tokio::select! {
+            () = watch => {}
+            () = self.usage.overrun() => launcher.kill_all(),
         }
     }
 

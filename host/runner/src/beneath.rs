@@ -9,14 +9,22 @@ use rustix::{
     io::Errno,
 };
 use std::{
+    ffi::{OsStr, OsString},
     fs::File,
     io::{self, Read as _, Write as _},
+    os::unix::ffi::OsStrExt as _,
     path::Path,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
     },
 };
+
+const BENEATH: ResolveFlags =
+    ResolveFlags::BENEATH.union(ResolveFlags::NO_SYMLINKS).union(ResolveFlags::NO_MAGICLINKS);
+
+/// What an entry costs without its content.
+const ENTRY_BYTES: u64 = 512;
 
 #[derive(Debug, Clone)]
 pub struct Root(Arc<OwnedFd>);
@@ -30,7 +38,7 @@ pub enum FileError {
     Invalid { path: String, rule: &'static str },
     #[error("{path} is larger than {max} bytes")]
     TooLarge { path: String, max: u64 },
-    #[error("the disk is full")]
+    #[error("the disk is full: somebody has to free space on the machine, then try again")]
     Full,
     #[error("{path}: {source}")]
     Failed { path: String, source: io::Error },
@@ -124,6 +132,53 @@ impl Root {
         Ok((named, unnamed))
     }
 
+    /// Bytes on the disk below: blocks, and for each entry at least [`ENTRY_BYTES`]. Stops where it has more than
+    /// `enough`. What goes meanwhile is not counted; what lies too deep to be counted is more than anything.
+    #[must_use]
+    pub fn bytes(&self, enough: u64) -> u64 {
+        let mut bytes: u64 = 0;
+        let mut folders = vec![OsString::from(".")];
+        while let Some(path) = folders.pop() {
+            match self.add_folder(&path, enough, &mut bytes, &mut folders) {
+                Err(Errno::NAMETOOLONG) => return u64::MAX,
+                Err(_) | Ok(()) if bytes > enough => break,
+                Err(_) | Ok(()) => {}
+            }
+        }
+        bytes
+    }
+
+    fn add_folder(
+        &self,
+        path: &OsStr,
+        enough: u64,
+        bytes: &mut u64,
+        folders: &mut Vec<OsString>,
+    ) -> Result<(), Errno> {
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let folder = rustix::fs::openat2(&*self.0, path, flags, Mode::empty(), BENEATH)?;
+        for entry in rustix::fs::Dir::read_from(&folder)? {
+            let entry = entry?;
+            let name = OsStr::from_bytes(entry.file_name().to_bytes());
+            if name == "." || name == ".." {
+                continue;
+            }
+            let Ok(stat) = rustix::fs::statat(&folder, name, AtFlags::SYMLINK_NOFOLLOW) else { continue };
+            let blocks = u64::try_from(stat.st_blocks).unwrap_or(0).saturating_mul(512);
+            let is_folder = FileType::from_raw_mode(stat.st_mode) == FileType::Directory;
+            // A further name of a file costs no more than an entry.
+            let names = if is_folder { 1 } else { u64::from(stat.st_nlink).max(1) };
+            *bytes = bytes.saturating_add((blocks / names).max(ENTRY_BYTES));
+            if *bytes > enough {
+                break;
+            }
+            if is_folder {
+                folders.push(Path::new(path).join(name).into_os_string());
+            }
+        }
+        Ok(())
+    }
+
     /// Writes a file beside `path` that takes its place once [`Pending::commit`] is called. Folders on the way are made.
     ///
     /// # Errors
@@ -184,8 +239,7 @@ impl Root {
     }
 
     fn resolve(&self, path: &str, flags: OFlags, mode: Mode) -> Result<OwnedFd, FileError> {
-        let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS;
-        rustix::fs::openat2(&*self.0, path, flags | OFlags::CLOEXEC, mode, resolve)
+        rustix::fs::openat2(&*self.0, path, flags | OFlags::CLOEXEC, mode, BENEATH)
             .map_err(|e| failed(path, e))
     }
 }

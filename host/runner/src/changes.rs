@@ -5,6 +5,7 @@
 use crate::{
     beneath::{FileError, Regular, Root},
     diff::{self, Mode, Side},
+    workspace::{NoRoom, growth},
 };
 use engine::Staged;
 use model::{
@@ -24,6 +25,8 @@ pub enum ChangeError {
     Conflict(String),
     #[error("{0} is there already: a rename does not replace")]
     Exists(String),
+    #[error(transparent)]
+    NoRoom(#[from] NoRoom),
     #[error(transparent)]
     File(#[from] FileError),
 }
@@ -81,6 +84,15 @@ impl Changes {
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.files.is_empty()
+    }
+
+    /// Bytes that the workspace grows by.
+    #[must_use]
+    pub fn growth(&self) -> i64 {
+        let of = |change: &Change| {
+            growth(change.before.as_ref(), change.after.as_ref().map_or(0, |after| after.bytes.len()))
+        };
+        self.files.values().map(of).fold(0, i64::saturating_add)
     }
 
     /// What a person is shown and approves.

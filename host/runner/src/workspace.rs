@@ -2,9 +2,11 @@
 
 mod archive;
 mod compare;
+mod usage;
 mod walk;
 
 pub use archive::{UnpackError, unpack};
+pub use usage::{NoRoom, Usage};
 
 use crate::{
     beneath::{FileError, Kind, Regular, Root},
@@ -20,6 +22,7 @@ pub struct Workspace {
     pub root: Root,
     pub baseline: Root,
     pub http: Http,
+    pub usage: Usage,
 }
 
 impl Workspace {
@@ -37,13 +40,8 @@ impl Workspace {
                 self.upload(blocking(read).await?.bytes).await
             }
             Request::Write { path, blob } => {
-                let (root, path) = (self.root.clone(), file(&path)?);
-                let bytes = self.http.blob(&blob).await.map_err(from_http)?;
-                let write = move || {
-                    let executable = root.read(&path, MAX_READ_BYTES)?.is_some_and(|file| file.executable);
-                    root.write(&path, &Regular { bytes, executable })?.commit()
-                };
-                blocking(write).await.map(|()| Reply::Done)
+                let path = file(&path)?;
+                self.write(path, self.http.blob(&blob).await.map_err(from_http)?).await
             }
             Request::Delete { path } => {
                 let (root, path) = (self.root.clone(), file(&path)?);
@@ -60,6 +58,23 @@ impl Workspace {
         }
     }
 
+    async fn write(&self, path: String, bytes: Vec<u8>) -> Result<Reply, RequestError> {
+        let (root, usage) = (self.root.clone(), self.usage.clone());
+        let write = move || {
+            let before = root.read(&path, MAX_READ_BYTES)?;
+            let executable = before.as_ref().is_some_and(|file| file.executable);
+            let more = growth(before.as_ref(), bytes.len());
+            Ok(match usage.take(more) {
+                Ok(()) => {
+                    root.write(&path, &Regular { bytes, executable })?.commit()?;
+                    Ok(Reply::Done)
+                }
+                Err(no_room) => Err(RequestError::TooLarge(no_room.to_string())),
+            })
+        };
+        blocking(write).await?
+    }
+
     async fn diff(&self) -> Result<Reply, RequestError> {
         let (root, baseline) = (self.root.clone(), self.baseline.clone());
         let compare::Comparison { patch, archive, files_changed, added, removed } =
@@ -74,6 +89,12 @@ impl Workspace {
         let blob = self.http.put_blob(bytes).await.map_err(from_http)?;
         Ok(Reply::Blob { blob, size })
     }
+}
+
+/// Bytes that a file of `after` bytes takes in the place of what is there.
+pub(crate) fn growth(before: Option<&Regular>, after: usize) -> i64 {
+    let bytes = |length: usize| i64::try_from(length).unwrap_or(i64::MAX);
+    bytes(after) - bytes(before.map_or(0, |file| file.bytes.len()))
 }
 
 fn list(root: &Root, path: &str) -> Result<Vec<Entry>, FileError> {

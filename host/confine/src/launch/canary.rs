@@ -171,6 +171,13 @@ fn row(sandbox: &Sandbox, name: PropertyName, broken: Option<Vec<String>>) -> Pr
     };
     if let (Place::Host { why }, true) = (&sandbox.place, broken.is_empty()) {
         detail.push_str(&format!(" (without namespaces: {why})"));
+        if name == PropertyName::Files {
+            detail.push_str(if rustix::process::geteuid().is_root() {
+                "; as root, programs can change no modes: compilers need an ordinary user"
+            } else {
+                "; what it can: take other users' access from files of this user by changing their mode"
+            });
+        }
     }
     Property { name, mechanism: mechanism(sandbox, name), holds: broken.is_empty(), detail }
 }

@@ -8,6 +8,7 @@ use crate::privileges;
 use crate::sys::{self, Image};
 use protocol::exec::Network;
 use protocol::frame;
+use rustix::fs::Mode;
 use rustix::io::Errno;
 use rustix::pipe::{PipeFlags, pipe_with};
 use rustix::process::{DumpableBehavior, Pid, Resource, Signal};
@@ -201,6 +202,10 @@ fn confine(sandbox: &Sandbox, prepared: &Prepared) -> Result<(), Failure> {
     rustix::process::setsid().map_err(at("have a session of its own"))?;
     rustix::process::chdir(&prepared.cwd).map_err(at(ENTER))?;
     set_limits(sandbox, prepared)?;
+    if !sandbox.in_namespaces() {
+        // Modes that give others something are refused by the filter, so files start without.
+        rustix::process::umask(Mode::RWXG | Mode::RWXO);
+    }
     privileges::give_up().map_err(at("give up capabilities"))?;
     sandbox.confine(prepared.network).map_err(at("be confined"))?;
     sys::reset_signals();
@@ -263,6 +268,8 @@ impl Running {
                 let _ = rustix::process::kill_process_group(self.pid, Signal::KILL);
             }
             match sys::wait_any() {
+                // A watched program stops once more on its way out.
+                Ok(Some((pid, status))) if libc::WIFSTOPPED(status) => sys::let_go_on(pid, 0, false),
                 Ok(Some(_)) => {}
                 Ok(None) if self.signals_kept_in => drop(sys::next_signal(&[libc::SIGCHLD])),
                 Ok(None) | Err(_) => return,

@@ -55,7 +55,7 @@ impl Probe {
     pub(super) fn tried(property: PropertyName) -> &'static str {
         match property {
             PropertyName::Files => {
-                "to read, write, replace, link, remove and change the mode of a file outside, to read accounts and keys, \
+                "to read, write, replace, link, remove and share a file outside, to read accounts and keys, \
                  to write in system folders"
             }
             PropertyName::Sockets => {

@@ -47,6 +47,8 @@ pub(super) const ETC: [&str; 25] = [
 pub(super) const DEVICES: [&str; 5] = ["/dev/null", "/dev/zero", "/dev/full", "/dev/random", "/dev/urandom"];
 
 const READ_ONLY: u64 = libc::MOUNT_ATTR_RDONLY | libc::MOUNT_ATTR_NOSUID | libc::MOUNT_ATTR_NODEV;
+/// Read-only is about the node, its mode for one, not about what is written to the device.
+const DEVICE: u64 = libc::MOUNT_ATTR_RDONLY | libc::MOUNT_ATTR_NOSUID | libc::MOUNT_ATTR_NOEXEC;
 const OURS: u64 = libc::MOUNT_ATTR_NOSUID | libc::MOUNT_ATTR_NODEV;
 
 /// Where the host's root is while the new one is made.
@@ -157,11 +159,7 @@ fn own_files(uid: u32, gid: u32) -> Result<(), SetupError> {
 
 fn devices() -> Result<(), SetupError> {
     for path in DEVICES {
-        bind(
-            &below_old(Path::new(path)),
-            Path::new(path),
-            libc::MOUNT_ATTR_NOSUID | libc::MOUNT_ATTR_NOEXEC,
-        )?;
+        bind(&below_old(Path::new(path)), Path::new(path), DEVICE)?;
     }
     let links = [
         ("fd", "/proc/self/fd"),

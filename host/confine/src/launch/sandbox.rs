@@ -83,7 +83,8 @@ impl Sandbox {
         if features.seccomp {
             seccomp::install(&seccomp::allow_only(Profile::Known)?)?;
         }
-        let filter = |network| seccomp::refuse_to_programs(ProgramProfile { network, namespaces });
+        let root = rustix::process::geteuid().is_root();
+        let filter = |network| seccomp::refuse_to_programs(ProgramProfile { network, namespaces, root });
         let seen = if namespaces { inside() } else { folders };
         Ok(Self {
             features,
@@ -162,6 +163,8 @@ impl Sandbox {
             ("LANG", "C.UTF-8".to_owned()),
             ("TERM", "dumb".to_owned()),
             ("USER", "vteam".to_owned()),
+            // The host's configuration is out of reach, which git takes for an error where it sees that there is one.
+            ("GIT_CONFIG_NOSYSTEM", "1".to_owned()),
         ]
         .map(|(name, value)| (name.to_owned(), value))
         .into()

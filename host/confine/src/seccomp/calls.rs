@@ -39,11 +39,18 @@ pub(super) const FILES: Calls = &[
     SYS_syncfs, SYS_truncate, SYS_unlinkat, SYS_utimensat, CACHESTAT,
 ];
 
-/// Changes of mode, owner, times and attributes by path: Landlock does not see these.
+/// Changes of owner, times and attributes by path: Landlock does not see these.
 #[rustfmt::skip]
 pub(super) const METADATA: Calls = &[
-    SYS_fchmodat, FCHMODAT2, SYS_fchownat, SYS_lremovexattr, SYS_lsetxattr, SYS_removexattr, SYS_setxattr,
+    SYS_fchownat, SYS_lremovexattr, SYS_lsetxattr, SYS_removexattr, SYS_setxattr,
 ];
+
+/// Changes of mode by path.
+pub(super) const MODES: Calls = &[SYS_fchmodat, FCHMODAT2];
+
+/// Changes of all of these by descriptor.
+pub(super) const OPEN_METADATA: Calls =
+    &[SYS_fchmod, SYS_fchown, SYS_fremovexattr, SYS_fsetxattr, SYS_utimensat];
 
 /// Only cap-std's kind of user: a filter cannot see the mode in its structure, so programs do not get it.
 pub(super) const OPENAT2: Calls = &[SYS_openat2];
@@ -115,8 +122,9 @@ pub(super) mod old {
         SYS_rename, SYS_renameat, SYS_rmdir, SYS_stat, SYS_symlink, SYS_unlink,
     ];
     pub(in super::super) const METADATA: Calls = &[
-        SYS_chmod, SYS_chown, SYS_futimesat, SYS_lchown, SYS_utime, SYS_utimes,
+        SYS_chown, SYS_futimesat, SYS_lchown, SYS_utime, SYS_utimes,
     ];
+    pub(in super::super) const MODES: Calls = &[SYS_chmod];
     pub(in super::super) const PROCESSES: Calls = &[SYS_fork, SYS_mknod, SYS_vfork];
     pub(in super::super) const REFUSED: Calls = &[
         SYS_ioperm, SYS_iopl, SYS_kexec_file_load, SYS_modify_ldt, SYS_uselib, SYS_ustat, SYS_sysfs,
@@ -130,6 +138,7 @@ pub(super) mod old {
     pub(in super::super) const BASE: Calls = &[];
     pub(in super::super) const FILES: Calls = &[libc::SYS_renameat];
     pub(in super::super) const METADATA: Calls = &[];
+    pub(in super::super) const MODES: Calls = &[];
     pub(in super::super) const PROCESSES: Calls = &[];
     pub(in super::super) const REFUSED: Calls = &[];
 }

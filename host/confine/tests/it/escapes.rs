@@ -40,6 +40,14 @@ fn attempts() -> Vec<(&'static str, Program)> {
             bash("rm -f SECRET && test ! -e /usr && echo escaped; mv SECRET . && echo escaped"),
         ),
         ("change the mode outside", bash("test -e SECRET && chmod 777 SECRET && echo escaped")),
+        (
+            "change the mode of the system",
+            bash("chmod 755 /usr/bin/env && echo escaped; chmod 666 /dev/null && echo escaped"),
+        ),
+        (
+            "change it by descriptor",
+            perl("open(F, '<', '/usr/bin/env') and chmod(0755, *F) and print 'escaped'"),
+        ),
         ("read accounts", bash("cat /etc/shadow /etc/ssh/*_key && echo escaped")),
         ("write the system", bash("touch /usr/bin/x && echo escaped; touch /etc/x && echo escaped")),
         ("write the kernel's settings", bash("echo x > /proc/sys/kernel/core_pattern && echo escaped")),

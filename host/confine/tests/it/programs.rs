@@ -53,6 +53,18 @@ fn streams_codes_and_folders() {
 }
 
 #[test]
+fn what_is_built_can_be_run_and_committed() {
+    const BUILT: &str = "built\nbuilt\nc\n";
+    let script = "printf '#!/bin/sh\\necho built' > built; chmod +x built; ./built; cp -p built copy; ./copy; \
+                  git init -q g && cd g && git -c user.name=a -c user.email=b commit -q --allow-empty -m c && git log --format=%s";
+    if rustix::process::geteuid().is_root() {
+        assert_eq!(Launcher::start_as(65_534, ALONE).run(bash(script)).stdout, BUILT);
+        assert_eq!(Launcher::start_as(65_534, &[]).run(bash(script)).stdout, BUILT);
+    }
+    assert_eq!(Launcher::start(&[]).run(bash(script)).stdout, BUILT);
+}
+
+#[test]
 fn variables_are_ours_and_the_programs() {
     both(|launcher| {
         let mut asked = program(&["env"]);
@@ -60,7 +72,7 @@ fn variables_are_ours_and_the_programs() {
         let text = launcher.run(asked).stdout;
         let mut names: Vec<&str> = text.lines().filter_map(|line| Some(line.split_once('=')?.0)).collect();
         names.sort_unstable();
-        assert_eq!(names, ["EXTRA", "HOME", "LANG", "PATH", "TERM", "TMPDIR", "USER"]);
+        assert_eq!(names, ["EXTRA", "GIT_CONFIG_NOSYSTEM", "HOME", "LANG", "PATH", "TERM", "TMPDIR", "USER"]);
     });
 }
 
@@ -119,6 +131,8 @@ fn the_whole_tree_goes_with_its_call() {
         assert_eq!((ended.stdout.as_str(), ended.code()), ("started\n", 0));
         let ended = launcher.run(Program { timeout_ms: 300, ..bash(&format!("{daemons} sleep 900")) });
         assert_eq!(ended.exit, Some(Exit::TimedOut));
+        let stopped = Program { timeout_ms: 300, report_cwd: true, ..bash("kill -STOP $$") };
+        assert_eq!(launcher.run(stopped).exit, Some(Exit::TimedOut));
     });
 }
 

@@ -21,8 +21,9 @@ use futures::{StreamExt as _, stream};
 use model::{
     approval::{ApprovalRequest, Decision, Question, Subject},
     event::{Blame, CallFinished, CallIntended, CallOutcome, Event, Observation},
-    grant::effects,
+    grant::{EffectSet, effects},
     id::{AskId, CallId, Digest, Effect, RunId},
+    limits::CallLimits,
     message::Block,
 };
 use protocol::control::Ask;
@@ -298,6 +299,14 @@ impl Agent {
     }
 }
 
+impl Agent {
+    fn limits_of(&self, grants: &EffectSet) -> CallLimits {
+        let limits = self.binding.limits.call;
+        let runs_programs = grants.iter().any(|effect| effect.as_str() == effects::PROCESS);
+        if runs_programs { limits.with_programs() } else { limits }
+    }
+}
+
 impl Attempt<'_> {
     fn call(&self, agent: &Agent) -> Call {
         let mut context = crate::prompt::context(&agent.binding);
@@ -310,7 +319,7 @@ impl Attempt<'_> {
             tool: self.tool.declared.name.clone(),
             input: self.input.clone(),
             context,
-            limits: agent.binding.limits.call,
+            limits: agent.limits_of(&self.tool.grants),
             grants: self.tool.grants.clone(),
             host: self.host.clone(),
         }

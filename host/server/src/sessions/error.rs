@@ -5,7 +5,7 @@ use store::{AppendError, BlobError, CreateError, StoreError};
 
 #[derive(Debug, thiserror::Error)]
 pub enum SessionError {
-    #[error("there is no such session")]
+    #[error("there is no session of this name in this project; `vteam sessions ls` lists those that are")]
     NotFound,
     #[error("a session of this name exists: choose another name, or delete that one")]
     NameTaken,

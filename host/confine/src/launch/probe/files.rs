@@ -1,7 +1,7 @@
 //! Files outside.
 
 use super::Found;
-use std::fs::{self, OpenOptions, Permissions};
+use std::fs::{self, File, OpenOptions, Permissions};
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 
@@ -16,6 +16,7 @@ pub(super) fn files(found: &mut Found, arguments: &[String]) {
     contents(found, &outside, &own);
     names(found, &outside, &own);
     system(found);
+    modes(found);
     let _ = fs::remove_dir_all(&own);
 }
 
@@ -42,9 +43,8 @@ fn names(found: &mut Found, outside: &Path, own: &Path) {
     let _ = fs::remove_file(&new).or_else(|_| fs::remove_dir(&new));
     let hard = own.join("hard");
     found.when(fs::hard_link(outside, &hard).is_ok(), "link a file outside into its own folder");
-    // What mode it has is not what counts here; the one it had is set.
-    let mode = fs::set_permissions(outside, Permissions::from_mode(0o600));
-    found.when(mode.is_ok(), "change the mode of a file outside");
+    let mode = fs::set_permissions(outside, Permissions::from_mode(0o644));
+    found.when(mode.is_ok(), "let others read a file outside");
     let moved = own.join("moved");
     let taken = fs::rename(outside, &moved).is_ok();
     found.when(taken, "take a file from outside");
@@ -73,6 +73,16 @@ fn system(found: &mut Found) {
             OpenOptions::new().write(true).open(setting).is_ok(),
             &format!("open {setting} for writing"),
         );
+    }
+}
+
+/// As whoever owns them; the mode that they have is set again.
+fn modes(found: &mut Found) {
+    for path in ["/usr/bin/env", "/usr/bin", "/dev/null", "/etc/ld.so.cache"] {
+        let Ok(mode) = fs::metadata(path).map(|kind| kind.permissions()) else { continue };
+        let by_path = fs::set_permissions(path, mode.clone()).is_ok();
+        let opened = File::open(path).is_ok_and(|file| file.set_permissions(mode).is_ok());
+        found.when(by_path || opened, &format!("change the mode of {path}"));
     }
 }
 

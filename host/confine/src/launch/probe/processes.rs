@@ -128,7 +128,7 @@ pub(super) fn inherited(found: &mut Found) {
     let open =
         (3..4096).filter(|fd| attempt(libc::SYS_fcntl, [*fd, libc::F_GETFD as usize, 0, 0]) == 0).count();
     found.when(open > 0, &format!("use {open} descriptors that were not for it"));
-    const OURS: [&str; 6] = ["HOME", "TMPDIR", "PATH", "LANG", "TERM", "USER"];
+    const OURS: [&str; 7] = ["GIT_CONFIG_NOSYSTEM", "HOME", "TMPDIR", "PATH", "LANG", "TERM", "USER"];
     for (name, _) in std::env::vars_os() {
         let known = name.to_str().is_some_and(|name| OURS.contains(&name));
         found.when(!known, &format!("read the variable {}", name.to_string_lossy().escape_debug()));
