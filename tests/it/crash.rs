@@ -21,7 +21,9 @@ async fn a_kill_at_any_point_loses_and_doubles_nothing() -> anyhow::Result<()> {
         let spec = json!({ "prompt": "Fix the greeting", "permissionMode": "acceptEdits", "workspace": { "dir": { "path": dir } } });
         world.create(&name, spec).await?;
         let at_point = |log: &[model::event::Stored]| {
-            log.len() > after * 2 || phase(log).is_some_and(Phase::is_settled) || crate::world::open_approval(log).is_some()
+            log.len() > after * 2
+                || phase(log).is_some_and(Phase::is_settled)
+                || crate::world::open_approval(log).is_some()
         };
         world.until(&name, "the point of the kill", at_point).await;
         if point % 2 == 0 {

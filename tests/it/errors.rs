@@ -89,11 +89,16 @@ async fn bad_requests_say_what_to_write_instead() -> anyhow::Result<()> {
     let refused = async |spec| world.create("x", spec).await.expect_err("refused").to_string();
     assert!(refused(json!({ "prompt": "x", "permisionMode": "plan" })).await.contains("permissionMode"));
     assert!(refused(json!({ "prompt": "x", "persona": "NOBODY" })).await.contains("STAFF_ENGINEER"));
-    assert!(refused(json!({ "prompt": "x", "workspace": { "dir": { "path": "/no/such/folder" } } })).await.contains("/no/such/folder"));
+    assert!(
+        refused(json!({ "prompt": "x", "workspace": { "dir": { "path": "/no/such/folder" } } }))
+            .await
+            .contains("/no/such/folder")
+    );
     let missing = world.get(&session("never-was")).await.expect_err("404").to_string();
-    assert!(missing.starts_with("404") && missing.contains("never-was"), "{missing}");
+    assert!(missing.starts_with("404") && missing.contains("vteam sessions ls"), "{missing}");
 
-    let plugin = world.request(reqwest::Method::POST, "/api/projects/default/plugins").body("no wasm").send().await?;
+    let plugin =
+        world.request(reqwest::Method::POST, "/api/projects/default/plugins").body("no wasm").send().await?;
     assert_eq!(plugin.status(), 422);
     assert_eq!(plugin.headers()["content-type"], "application/problem+json");
     assert!(plugin.text().await?.contains("WebAssembly"));

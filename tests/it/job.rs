@@ -46,7 +46,10 @@ async fn a_session_reads_edits_runs_and_hands_back_a_diff() -> anyhow::Result<()
 
     let approvals = log.iter().filter(|s| matches!(s.event, Event::ApprovalDecided(_))).count();
     assert_eq!(approvals, 2, "one for the edit, one for the program");
-    assert!(log.iter().any(|s| matches!(&s.event, Event::PersonaPrompted(p) if p.persona.as_str() == "STAFF_ENGINEER")));
+    assert!(
+        log.iter()
+            .any(|s| matches!(&s.event, Event::PersonaPrompted(p) if p.persona.as_str() == "STAFF_ENGINEER"))
+    );
 
     let diff = world.get(&format!("{}/diff", session("fix"))).await?.to_string();
     assert!(diff.contains("-echo hello wrold") && diff.contains("+echo hello world"), "{diff}");

@@ -44,8 +44,8 @@ fn phases(log: &[Stored], found: &mut Vec<String>) {
     let mut phase = Phase::Pending;
     for stored in log {
         if let Event::PhaseChanged(changed) = &stored.event {
-            let reachable = changed.phase == phase
-                || Trigger::ALL.iter().any(|t| step(phase, *t) == Some(changed.phase));
+            let reachable =
+                changed.phase == phase || Trigger::ALL.iter().any(|t| step(phase, *t) == Some(changed.phase));
             if !reachable {
                 found.push(format!("seq {}: {phase} -> {} is not in the table", stored.seq, changed.phase));
             }
@@ -59,10 +59,8 @@ fn runs(log: &[Stored], ended: bool, found: &mut Vec<String>) {
     let mut done: BTreeSet<&RunId> = BTreeSet::new();
     for stored in log {
         match &stored.event {
-            Event::RunStarted(started) => {
-                if done.contains(&started.run) || !open.insert(&started.run) {
-                    found.push(format!("seq {}: run {} started twice", stored.seq, started.run));
-                }
+            Event::RunStarted(started) if done.contains(&started.run) || !open.insert(&started.run) => {
+                found.push(format!("seq {}: run {} started twice", stored.seq, started.run));
             }
             Event::RunFinished(finished) => {
                 if !open.remove(&finished.run) {
@@ -92,10 +90,8 @@ fn calls(log: &[Stored], ended: bool, found: &mut Vec<String>) {
                     }
                 }
             }
-            Event::CallIntended(call) => {
-                if !intended.insert(&call.call) {
-                    found.push(format!("seq {}: call {} intended twice", stored.seq, call.call));
-                }
+            Event::CallIntended(call) if !intended.insert(&call.call) => {
+                found.push(format!("seq {}: call {} intended twice", stored.seq, call.call));
             }
             Event::CallFinished(call) => {
                 if !finished.insert(&call.call) {
@@ -125,7 +121,10 @@ fn money(log: &[Stored], found: &mut Vec<String>) {
         if let Event::Usage(charge) = &stored.event {
             total += charge.cost.0;
             if charge.total.0 != total {
-                found.push(format!("seq {}: total {} where the charges sum to {total}", stored.seq, charge.total.0));
+                found.push(format!(
+                    "seq {}: total {} where the charges sum to {total}",
+                    stored.seq, charge.total.0
+                ));
             }
         }
     }
@@ -139,10 +138,10 @@ fn decisions(log: &[Stored], found: &mut Vec<String>) {
             Event::ApprovalRequested(request) if !asked.insert(&request.id) => {
                 found.push(format!("seq {}: {} asked twice", stored.seq, request.id));
             }
-            Event::ApprovalDecided(decision) => {
-                if !asked.contains(&decision.id) || !decided.insert(&decision.id) {
-                    found.push(format!("seq {}: {} decided unasked or twice", stored.seq, decision.id));
-                }
+            Event::ApprovalDecided(decision)
+                if !asked.contains(&decision.id) || !decided.insert(&decision.id) =>
+            {
+                found.push(format!("seq {}: {} decided unasked or twice", stored.seq, decision.id));
             }
             _ => {}
         }

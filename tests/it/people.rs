@@ -96,6 +96,13 @@ async fn plan_mode_changes_nothing_and_bypass_needs_permission() -> anyhow::Resu
 
     let refused = world.create("bypass", json!({ "prompt": "go", "permissionMode": "bypass" })).await;
     assert!(refused.expect_err("refused").to_string().contains("settings"));
+
+    let settings = json!({ "spec": { "permissions": { "allowBypass": true } } });
+    world.put("/api/projects/default/settings", &settings).await?;
+    world.create("permitted", json!({ "prompt": "go", "permissionMode": "bypass" })).await?;
+    let log = world.settled("permitted").await;
+    assert_eq!(asked(&log), 0, "nobody was asked");
+    assert!(results(&log).iter().all(|c| c.outcome == CallOutcome::Done), "{:?}", results(&log));
     Ok(())
 }
 

@@ -19,7 +19,8 @@ rules:
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_planted_key_is_found_nowhere() -> anyhow::Result<()> {
-    let mut world = World::with_env(LOOK, &[("ANTHROPIC_API_KEY", PLANTED), ("VTEAM_MODEL_KEY", PLANTED)]).await;
+    let mut world =
+        World::with_env(LOOK, &[("ANTHROPIC_API_KEY", PLANTED), ("VTEAM_MODEL_KEY", PLANTED)]).await;
     world.create("look", json!({ "prompt": "look around" })).await?;
     world.settled_allowing_all("look").await;
     world.stop();
@@ -36,7 +37,8 @@ fn search(at: &Path, needle: &[u8], found: &mut Vec<String>) {
         for entry in std::fs::read_dir(at).into_iter().flatten().flatten() {
             search(&entry.path(), needle, found);
         }
-    } else if meta.is_file() && std::fs::read(at).is_ok_and(|b| b.windows(needle.len()).any(|w| w == needle)) {
+    } else if meta.is_file() && std::fs::read(at).is_ok_and(|b| b.windows(needle.len()).any(|w| w == needle))
+    {
         found.push(at.display().to_string());
     }
 }
@@ -51,7 +53,11 @@ async fn every_door_wants_its_token_host_and_origin() -> anyhow::Result<()> {
     assert_eq!(status(world.http.get(url("/health"))).await?, 200);
     for path in ["/api/projects", "/metrics", "/openapi.json", &session("door"), "/api/personas"] {
         assert_eq!(status(world.http.get(url(path))).await?, 401, "{path} without a token");
-        assert_eq!(status(world.http.get(url(path)).bearer_auth("wrong")).await?, 401, "{path} with a wrong one");
+        assert_eq!(
+            status(world.http.get(url(path)).bearer_auth("wrong")).await?,
+            401,
+            "{path} with a wrong one"
+        );
         let query = format!("{path}?token={}", world.token);
         assert_eq!(status(world.http.get(url(&query))).await?, 401, "{path} with a token in the query");
     }

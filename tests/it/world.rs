@@ -1,6 +1,6 @@
 //! A server of our own in a folder of its own, started and killed as a person would.
 
-use anyhow::{Context as _, anyhow, bail};
+use anyhow::{Context as _, bail};
 use model::{
     event::{Event, Stored},
     id::Seq,
@@ -37,6 +37,50 @@ pub(crate) struct World {
     pub(crate) http: reqwest::Client,
     /// Further environment of the server.
     env: Vec<(String, String)>,
+    /// Where the data folder is a file system of its own.
+    disk: Option<Disk>,
+}
+
+/// A small file system, in a mount namespace that lives as long as this.
+pub(crate) struct Disk {
+    holder: Child,
+    /// Of the namespace, as seen from here.
+    root: PathBuf,
+}
+
+impl Disk {
+    /// At `at`; `None` where this machine lets nobody mount anything.
+    pub(crate) fn mounted(at: &Path, mib: u32) -> Option<Self> {
+        let script = format!(
+            "mkdir -p '{0}' && mount -t tmpfs -o size={mib}m,mode=700 tmpfs '{0}' && echo mounted && exec cat",
+            at.display()
+        );
+        let flags = if rustix::process::geteuid().is_root() { "-m" } else { "-rm" };
+        let mut command = Command::new("unshare");
+        command.args([flags, "sh", "-c", &script]).stdin(Stdio::piped()).stdout(Stdio::piped());
+        let mut holder = command.spawn().ok()?;
+        let mut line = String::new();
+        BufReader::new(holder.stdout.take()?).read_line(&mut line).ok()?;
+        let root = PathBuf::from(format!("/proc/{}/root", holder.id()));
+        let disk = Self { holder, root };
+        (line == "mounted\n").then_some(disk)
+    }
+
+    fn enter(&self) -> Command {
+        let mut command = Command::new("/usr/bin/nsenter");
+        command.arg("-t").arg(self.holder.id().to_string()).arg("-m");
+        if !rustix::process::geteuid().is_root() {
+            command.args(["-U", "--preserve-credentials"]);
+        }
+        command
+    }
+}
+
+impl Drop for Disk {
+    fn drop(&mut self) {
+        let _ = self.holder.kill();
+        let _ = self.holder.wait();
+    }
 }
 
 impl World {
@@ -45,10 +89,24 @@ impl World {
     }
 
     pub(crate) async fn with_env(script: &str, env: &[(&str, &str)]) -> Self {
+        let mut world = Self::prepared(script, env);
+        world.start().await.expect("the server starts");
+        world
+    }
+
+    /// With a data folder on a disk of this size; `None` where this machine lets nobody mount anything.
+    pub(crate) async fn on_small_disk(script: &str, mib: u32) -> Option<Self> {
+        let mut world = Self::prepared(script, &[]);
+        world.disk = Some(Disk::mounted(&world.data(), mib)?);
+        world.start().await.expect("the server starts");
+        Some(world)
+    }
+
+    fn prepared(script: &str, env: &[(&str, &str)]) -> Self {
         let dir = tempfile::tempdir().expect("a folder");
         let path = dir.path().join("script.yaml");
         std::fs::write(&path, script).expect("the script");
-        let mut world = Self {
+        Self {
             dir,
             url: String::new(),
             token: String::new(),
@@ -56,26 +114,40 @@ impl World {
             child: None,
             http: reqwest::Client::builder().no_proxy().build().expect("a client"),
             env: env.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect(),
-        };
-        world.start().await.expect("the server starts");
-        world
+            disk: None,
+        }
     }
 
     pub(crate) fn data(&self) -> PathBuf {
         self.dir.path().join("data")
     }
 
+    /// What is at this path of the server's, as seen from here.
+    pub(crate) fn seen(&self, path: &Path) -> PathBuf {
+        let inside = |disk: &Disk| disk.root.join(path.strip_prefix("/").unwrap_or(path));
+        self.disk.as_ref().map_or_else(|| path.to_owned(), inside)
+    }
+
     /// `vteam` with this world's data folder and nothing of our environment.
     pub(crate) fn vteam(&self, arguments: &[&str]) -> Command {
-        let mut command = Command::new(bin("vteam"));
+        let mut command = match &self.disk {
+            Some(disk) => {
+                let mut command = disk.enter();
+                command.arg(bin("vteam"));
+                command
+            }
+            None => Command::new(bin("vteam")),
+        };
         command.env_clear().env("PATH", "/usr/bin:/bin").env("HOME", self.dir.path());
         command.arg("--data-dir").arg(self.data()).args(arguments);
         command
     }
 
     pub(crate) async fn start(&mut self) -> anyhow::Result<()> {
-        let mut command = self.vteam(&["--json", "--log", "info", "up", "--listen", "127.0.0.1:0", "--script"]);
-        let log = std::fs::OpenOptions::new().create(true).append(true).open(self.dir.path().join("up.log"))?;
+        let mut command =
+            self.vteam(&["--json", "--log", "info", "up", "--listen", "127.0.0.1:0", "--script"]);
+        let log =
+            std::fs::OpenOptions::new().create(true).append(true).open(self.dir.path().join("up.log"))?;
         command.arg(&self.script).envs(self.env.iter().cloned());
         let mut child = command.stdout(Stdio::piped()).stderr(log).stdin(Stdio::null()).spawn()?;
         let stdout = child.stdout.take().context("stdout")?;
@@ -85,9 +157,11 @@ impl World {
             BufReader::new(stdout).read_line(&mut line).map(|_| line)
         });
         let line = tokio::time::timeout(PATIENCE, line).await???;
-        let told: Value = serde_json::from_str(&line).with_context(|| format!("{line:?}; {}", self.server_log()))?;
+        let told: Value =
+            serde_json::from_str(&line).with_context(|| format!("{line:?}; {}", self.server_log()))?;
         self.url = told["url"].as_str().context("url")?.to_owned();
-        self.token = std::fs::read_to_string(told["tokenFile"].as_str().context("tokenFile")?)?.trim().to_owned();
+        let token_file = self.seen(Path::new(told["tokenFile"].as_str().context("tokenFile")?));
+        self.token = std::fs::read_to_string(token_file)?.trim().to_owned();
         Ok(())
     }
 
@@ -128,7 +202,11 @@ impl World {
         if !status.is_success() {
             bail!("{status}: {text}");
         }
-        Ok(if text.is_empty() { Value::Null } else { serde_json::from_str(&text).unwrap_or(Value::String(text)) })
+        Ok(if text.is_empty() {
+            Value::Null
+        } else {
+            serde_json::from_str(&text).unwrap_or(Value::String(text))
+        })
     }
 
     pub(crate) async fn get(&self, path: &str) -> anyhow::Result<Value> {
@@ -168,7 +246,12 @@ impl World {
     }
 
     /// Waits until the log satisfies `holds`, and returns it.
-    pub(crate) async fn until(&self, name: &str, what: &str, holds: impl Fn(&[Stored]) -> bool) -> Vec<Stored> {
+    pub(crate) async fn until(
+        &self,
+        name: &str,
+        what: &str,
+        holds: impl Fn(&[Stored]) -> bool,
+    ) -> Vec<Stored> {
         let start = Instant::now();
         loop {
             // A server that was killed answers again when it is back.
@@ -212,11 +295,6 @@ impl World {
     pub(crate) async fn decide(&self, name: &str, id: &str, decision: Value) -> anyhow::Result<Value> {
         self.post(&format!("{}/approvals/{id}", session(name)), &decision).await
     }
-
-    pub(crate) fn uid(&self, name: &str, created: &Value) -> anyhow::Result<String> {
-        let uid = created["metadata"]["uid"].as_str();
-        uid.map(str::to_owned).ok_or_else(|| anyhow!("{name} has no uid in {created}"))
-    }
 }
 
 impl Drop for World {
@@ -226,7 +304,10 @@ impl Drop for World {
         }
         if let Some(mut child) = self.child.take() {
             // In order, so that it takes its runners with it.
-            let _ = rustix::process::kill_process(rustix::process::Pid::from_child(&child), rustix::process::Signal::TERM);
+            let _ = rustix::process::kill_process(
+                rustix::process::Pid::from_child(&child),
+                rustix::process::Signal::TERM,
+            );
             let _ = child.wait();
         }
     }
@@ -247,7 +328,8 @@ pub(crate) fn phase(log: &[Stored]) -> Option<Phase> {
 pub(crate) fn open_approval(log: &[Stored]) -> Option<String> {
     log.iter().find_map(|s| match &s.event {
         Event::ApprovalRequested(request) => {
-            let decided = log.iter().any(|d| matches!(&d.event, Event::ApprovalDecided(done) if done.id == request.id));
+            let decided =
+                log.iter().any(|d| matches!(&d.event, Event::ApprovalDecided(done) if done.id == request.id));
             (!decided).then(|| request.id.to_string())
         }
         _ => None,

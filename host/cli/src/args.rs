@@ -127,7 +127,7 @@ pub(crate) struct RunArgs {
     #[arg(long)]
     pub(crate) model: Option<String>,
     /// US dollars that it may cost.
-    #[arg(long, value_name = "DOLLARS")]
+    #[arg(long, value_name = "DOLLARS", value_parser = dollars)]
     pub(crate) budget: Option<f64>,
     /// How much to ask.
     #[arg(long, value_enum, default_value = "default")]
@@ -195,14 +195,20 @@ pub(crate) enum SessionsVerb {
         /// Without it: list what waits.
         id: Option<AskId>,
         /// Allow the same again for this session.
-        #[arg(long, conflicts_with = "deny")]
+        #[arg(long, conflicts_with = "deny", requires = "id")]
         session: bool,
         /// Decline, and tell the model why.
-        #[arg(long, value_name = "REASON")]
+        #[arg(long, value_name = "REASON", requires = "id")]
         deny: Option<String>,
     },
     /// Answer a tool's question: the number of an option, or text.
-    Answer { name: SessionName, id: AskId, answer: String },
+    Answer {
+        name: SessionName,
+        id: AskId,
+        /// One for each part of the question.
+        #[arg(required = true)]
+        answer: Vec<String>,
+    },
     /// Stop it. A message wakes it again.
     Stop {
         name: SessionName,
@@ -281,8 +287,27 @@ pub(crate) enum DocsVerb {
     Cli,
 }
 
+/// JSON has no other numbers: a budget of NaN would be none.
+fn dollars(text: &str) -> Result<f64, String> {
+    match text.parse::<f64>() {
+        Ok(dollars) if dollars.is_finite() && dollars >= 0.0 => Ok(dollars),
+        _ => Err("must be an amount such as 2 or 0.5".to_owned()),
+    }
+}
+
 #[cfg(test)]
 mod tests {
+    #[test]
+    fn a_budget_is_an_amount() {
+        let check = |text: &str, fine: bool| assert_eq!(super::dollars(text).is_ok(), fine, "{text}");
+        check("0.5", true);
+        check("0", true);
+        check("nan", false);
+        check("inf", false);
+        check("-1", false);
+        check("two", false);
+    }
+
     #[test]
     fn the_command_line_is_consistent() {
         <super::Cli as clap::CommandFactory>::command().debug_assert();

@@ -45,6 +45,14 @@ pub(crate) fn approval_prompt(style: Style) -> String {
     )
 }
 
+/// What may be typed at a question, of which so many parts are answered.
+pub(crate) fn question_prompt(question: &Question, answered: usize) -> String {
+    match subject::questions(question).len() {
+        0 | 1 => "  number or text: ".to_owned(),
+        all => format!("  {} of {all}, number or text: ", answered + 1),
+    }
+}
+
 /// `None`: ask again.
 pub(crate) fn read_decision(line: &str) -> Option<Decision> {
     let line = line.trim();

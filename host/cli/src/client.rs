@@ -44,6 +44,12 @@ struct Items<T> {
     items: Vec<T>,
 }
 
+#[derive(Debug, Deserialize)]
+struct Refused {
+    #[serde(default)]
+    refused: Vec<Value>,
+}
+
 /// Problem details (RFC 9457), as far as a person is told.
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
@@ -111,7 +117,10 @@ impl Client {
             Address::Socket(path) => format!("at {}", path.display()),
             Address::Url(url) => format!("at {url}"),
         };
-        let why = telemetry::field::chain(error);
+        let why = innermost(error);
+        if error.is_builder() {
+            return Failure::new(Code::Failed, format!("the request cannot be made: {why}"));
+        }
         Failure::new(
             Code::Unreachable,
             format!("no server answers {place} ({why}); start one with: vteam up"),
@@ -191,6 +200,11 @@ impl Client {
         self.all(&self.project("plugins")).await
     }
 
+    /// Files of the drop folder that the server does not take.
+    pub(crate) async fn refused_plugins(&self) -> Outcome<Vec<Value>> {
+        self.get::<Refused>(&self.project("plugins")).await.map(|answer| answer.refused)
+    }
+
     pub(crate) async fn plugin(&self, id: &PluginId) -> Outcome<Value> {
         self.get(&self.project(&format!("plugins/{id}"))).await
     }
@@ -243,6 +257,11 @@ fn continuation(page: &Value) -> Option<String> {
     (!token.is_null() && !text.is_empty()).then_some(text)
 }
 
+/// What really happened; the causes above it repeat the request.
+fn innermost<'a>(error: &'a (dyn std::error::Error + 'static)) -> &'a (dyn std::error::Error + 'static) {
+    std::iter::successors(Some(error), |error| error.source()).last().unwrap_or(error)
+}
+
 fn as_json<T: Serialize>(value: &T) -> Outcome<Value> {
     serde_json::to_value(value).map_err(|e| Failure::of(Code::Failed, "cannot write the request", &e))
 }
@@ -271,7 +290,11 @@ fn read_token(file: &Path) -> Outcome<String> {
         ),
         _ => Failure::of(Code::Unauthorized, &format!("cannot read the token {}", file.display()), &e),
     })?;
-    Ok(text.trim().to_owned())
+    let token = text.trim();
+    if token.is_empty() || !token.bytes().all(|byte| byte.is_ascii_graphic()) {
+        return Err(Failure::new(Code::Unauthorized, format!("{} holds no token", file.display())));
+    }
+    Ok(token.to_owned())
 }
 
 async fn decode<T: DeserializeOwned>(answer: Response) -> Outcome<T> {

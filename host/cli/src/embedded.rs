@@ -8,8 +8,10 @@ use protocol::exec::{Property, PropertyName};
 use server::{
     Config, Running, Server, StartError,
     broker::{ANTHROPIC_VERSION, Api, Endpoint, KeyStyle},
+    listen::ListenError,
 };
 use std::{net::SocketAddr, path::Path, time::Duration};
+use store::StoreError;
 use telemetry::{
     Supervisor,
     supervisor::{Ended, Stopped, on_signals},
@@ -129,8 +131,10 @@ pub(crate) async fn confinement(bin_dir: &Path) -> Outcome<Vec<Property>> {
 
 fn not_started(settings: &Settings, error: &StartError) -> Failure {
     let code = match error {
-        StartError::Listen(_) => Code::Conflict,
+        StartError::Listen(ListenError::NotLoopback(_)) => Code::Usage,
+        StartError::Listen(ListenError::Busy(_)) | StartError::Store(StoreError::InUse) => Code::Conflict,
         StartError::Script { .. } | StartError::Prices { .. } => Code::Usage,
+        StartError::Io { source, .. } if source.kind() == std::io::ErrorKind::NotFound => Code::NotFound,
         _ => Code::Failed,
     };
     Failure::of(code, &format!("cannot start the server on {}", settings.data_dir.display()), error)

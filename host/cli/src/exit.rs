@@ -39,6 +39,11 @@ impl Failure {
         Self { code, message: message.into() }
     }
 
+    /// Whether there is nothing to tell.
+    pub(crate) fn is_silent(&self) -> bool {
+        self.message.is_empty()
+    }
+
     /// With the whole chain of causes.
     pub(crate) fn of(code: Code, what: &str, error: &(dyn std::error::Error + 'static)) -> Self {
         Self::new(code, format!("{what}: {}", telemetry::field::chain(error)))
@@ -54,7 +59,9 @@ impl fmt::Display for Failure {
 
 impl From<std::io::Error> for Failure {
     fn from(error: std::io::Error) -> Self {
-        Self::new(Code::Failed, error.to_string())
+        // Whoever read our answer has left, as `head` does: there is nobody to tell.
+        let left = error.kind() == std::io::ErrorKind::BrokenPipe;
+        Self::new(Code::Failed, if left { String::new() } else { error.to_string() })
     }
 }
 

@@ -107,7 +107,10 @@ impl<'a> Follow<'a> {
                         return Ok(std::mem::take(&mut self.end));
                     }
                 }
-                line = typed(&mut self.answers) => self.line(line).await?,
+                line = typed(&mut self.answers) => {
+                    self.view.answered();
+                    self.line(line).await?;
+                }
                 () = pressed(&mut interrupts) => {
                     if until == Until::Left || interrupted {
                         return self.left(until);
@@ -118,6 +121,11 @@ impl<'a> Follow<'a> {
                 }
             }
         }
+    }
+
+    /// A line for the person; nothing in JSON.
+    pub(crate) fn note(&mut self, text: &str) -> Outcome {
+        if self.output.json { Ok(()) } else { Ok(self.view.note(text)?) }
     }
 
     pub(crate) fn into_answers(self) -> Answers {
@@ -140,7 +148,11 @@ impl<'a> Follow<'a> {
                 Ok(matches!(&stored.event, Event::PhaseChanged(changed) if changed.phase.is_settled()))
             }
             Item::Live(live) if !self.output.json => Ok(self.view.live(live).map(|()| false)?),
-            Item::Live(_) | Item::Reconnecting => Ok(false),
+            Item::Live(_) => Ok(false),
+            Item::Reconnecting => {
+                self.note("the server is gone; this goes on when it is back (start one with: vteam up)")?;
+                Ok(false)
+            }
         }
     }
 
@@ -178,9 +190,13 @@ impl<'a> Follow<'a> {
         self.waiting.retain(|ask| ask.id() != id);
     }
 
-    /// Puts the first thing that waits to whoever decides, once.
+    /// Puts the first thing that waits to whoever decides: once, and to a person again when something came between.
     async fn ask(&mut self) -> Outcome {
-        let (Prompt::None, Some(ask)) = (&self.prompt, self.waiting.front().cloned()) else { return Ok(()) };
+        let Some(ask) = self.waiting.front().cloned() else { return Ok(()) };
+        let person = matches!(self.answers, Answers::Person(_));
+        if !matches!(self.prompt, Prompt::None) && (!person || self.view.is_prompted()) {
+            return Ok(());
+        }
         match (&self.answers, &ask) {
             (Answers::Yes, Ask::Approval(request)) => {
                 self.waiting.pop_front();
@@ -190,9 +206,14 @@ impl<'a> Follow<'a> {
                 self.prompt = Prompt::Approval(request.id.clone());
                 self.say(&ask::approval_prompt(self.output.style))
             }
-            (Answers::Person(_), Ask::Question(_)) => {
-                self.prompt = Prompt::Question(Vec::new());
-                self.say("  number or text: ")
+            (Answers::Person(_), Ask::Question(question)) => {
+                let given = match std::mem::replace(&mut self.prompt, Prompt::None) {
+                    Prompt::Question(given) => given,
+                    Prompt::None | Prompt::Approval(_) => Vec::new(),
+                };
+                let text = ask::question_prompt(question, given.len());
+                self.prompt = Prompt::Question(given);
+                self.say(&text)
             }
             _ => {
                 self.prompt = Prompt::Question(Vec::new());
@@ -207,7 +228,7 @@ impl<'a> Follow<'a> {
             Ask::Approval(_) => format!("waiting; allow it with: vteam sessions approve {name} {id}"),
             Ask::Question(_) => format!("waiting; answer it with: vteam sessions answer {name} {id} TEXT"),
         };
-        if self.output.json { Ok(()) } else { Ok(self.view.note(&how)?) }
+        self.note(&how)
     }
 
     async fn line(&mut self, line: Option<String>) -> Outcome {
@@ -219,8 +240,8 @@ impl<'a> Follow<'a> {
         match (prompt, self.waiting.front().cloned()) {
             (Prompt::Approval(id), _) => match ask::read_decision(&line) {
                 Some(decision) => {
-                    self.waiting.pop_front();
-                    self.decide(&id, &decision).await
+                    let told = self.decide(&id, &decision).await;
+                    self.told(told)
                 }
                 None => Ok(()),
             },
@@ -228,16 +249,36 @@ impl<'a> Follow<'a> {
                 given.push(line);
                 if given.len() < crate::view::subject::questions(&question).len() {
                     self.prompt = Prompt::Question(given);
-                    return self.say("  next: ");
+                    return Ok(());
                 }
-                self.waiting.pop_front();
                 let answer = ask::answer(&question, &given);
-                already(self.client.answer(self.name, &question.id, &answer).await)
+                let told = already(self.client.answer(self.name, &question.id, &answer).await);
+                self.told(told)
             }
             _ if self.messages && !line.trim().is_empty() => {
-                self.client.message(self.name, &line).await.map(drop)
+                let sent = self.client.message(self.name, &line).await.map(drop);
+                self.kept(sent).map(drop)
             }
             _ => Ok(()),
+        }
+    }
+
+    /// What waits was answered, unless the server did not hear it: then it is asked again.
+    fn told(&mut self, told: Outcome) -> Outcome {
+        if self.kept(told)? {
+            self.waiting.pop_front();
+        }
+        Ok(())
+    }
+
+    /// Whether the server heard it. One that is away is no reason to leave.
+    fn kept(&mut self, told: Outcome) -> Outcome<bool> {
+        match told {
+            Err(failure) if failure.code == Code::Unreachable => {
+                self.view.note(&failure.to_string())?;
+                Ok(false)
+            }
+            told => told.map(|()| true),
         }
     }
 
@@ -248,7 +289,7 @@ impl<'a> Follow<'a> {
     /// A prompt goes to stderr: stdout may be a pipe.
     #[expect(clippy::print_stderr, reason = "a prompt for the person at the terminal")]
     fn say(&mut self, text: &str) -> Outcome {
-        self.view.close()?;
+        self.view.prompt()?;
         eprint!("{text}");
         Ok(())
     }

@@ -43,5 +43,7 @@ fn run(settings: &settings::Settings, verb: args::Verb) -> Outcome {
 
 #[expect(clippy::print_stderr, reason = "the one place where a failure is told")]
 fn complain(failure: &Failure) {
-    eprintln!("vteam: {failure}");
+    if !failure.is_silent() {
+        eprintln!("vteam: {failure}");
+    }
 }

@@ -90,8 +90,14 @@ impl Upstream {
         if let Some(script) = &args.script {
             return absolute(script).map(Self::Scripted);
         }
-        let key = secret("VTEAM_MODEL_KEY").or_else(|| secret("ANTHROPIC_API_KEY"));
-        let url = args.model_url.clone().or_else(|| text("ANTHROPIC_BASE_URL"));
+        // Anthropic's key goes to no other address than the one that was named with it.
+        let (url, key) = match &args.model_url {
+            Some(url) => (Some(url.clone()), secret("VTEAM_MODEL_KEY")),
+            None => (
+                text("ANTHROPIC_BASE_URL"),
+                secret("VTEAM_MODEL_KEY").or_else(|| secret("ANTHROPIC_API_KEY")),
+            ),
+        };
         match (args.model_api, url, key) {
             (Some(ModelApi::Openai), Some(url), key) => Ok(Self::OpenAi { url, key }),
             (Some(ModelApi::Openai), None, _) => Err(Failure::new(

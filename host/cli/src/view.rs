@@ -6,6 +6,7 @@
 pub(crate) mod call;
 mod flow;
 pub(crate) mod patch;
+mod streamed;
 pub(crate) mod style;
 pub(crate) mod subject;
 
@@ -25,6 +26,7 @@ use std::{
     collections::HashMap,
     io::{self, Write},
 };
+use streamed::Streamed;
 use style::Style;
 
 pub(crate) struct View<W> {
@@ -39,8 +41,12 @@ pub(crate) struct View<W> {
     /// The call whose lines were printed last: its outcome needs no name.
     tail_of: Option<CallId>,
     calls: HashMap<CallId, String>,
-    /// Calls whose output was shown live, each with the line that has no end yet.
-    streamed: HashMap<CallId, String>,
+    /// Calls whose output was shown live.
+    streamed: HashMap<CallId, Streamed>,
+    /// A prompt stands on the last line, and nothing came after it.
+    prompted: bool,
+    /// Why the last run failed: the phase that follows does not say it again.
+    failure: Option<Untrusted>,
     started_at: Option<model::id::UnixMillis>,
     calls_made: u64,
 }
@@ -56,6 +62,8 @@ impl<W: Write> View<W> {
             tail_of: None,
             calls: HashMap::new(),
             streamed: HashMap::new(),
+            prompted: false,
+            failure: None,
             started_at: None,
             calls_made: 0,
         }
@@ -68,6 +76,7 @@ impl<W: Write> View<W> {
             Event::RunStarted(_) => {
                 self.started_at = Some(stored.at);
                 self.calls_made = 0;
+                self.failure = None;
                 Ok(())
             }
             Event::UserMessage(message) => self.user(&message.content),
@@ -139,6 +148,26 @@ impl<W: Write> View<W> {
         Ok(())
     }
 
+    /// Somebody writes a prompt, which has no end of line: what comes next begins below it.
+    ///
+    /// # Errors
+    /// When the output is gone.
+    pub(crate) fn prompt(&mut self) -> io::Result<()> {
+        self.close()?;
+        self.prompted = true;
+        Ok(())
+    }
+
+    /// Something was typed, which ended the prompt's line.
+    pub(crate) fn answered(&mut self) {
+        self.prompted = false;
+    }
+
+    /// Whether a prompt is the last thing to be seen.
+    pub(crate) fn is_prompted(&self) -> bool {
+        self.prompted
+    }
+
     /// A line that belongs to no event.
     ///
     /// # Errors
@@ -154,6 +183,9 @@ impl<W: Write> View<W> {
     }
 
     fn write(&mut self, text: &str) -> io::Result<()> {
+        if !text.is_empty() && std::mem::take(&mut self.prompted) {
+            self.out.write_all(b"\n")?;
+        }
         self.out.write_all(text.as_bytes())?;
         self.out.flush()
     }
@@ -219,11 +251,10 @@ impl<W: Write> View<W> {
         let outcome = call::outcome(finished, self.style);
         let title = self.calls.remove(&finished.call);
         let streamed = self.streamed.remove(&finished.call);
-        if let Some(rest) = streamed.as_deref().filter(|rest| !rest.is_empty()) {
+        if let Some(tail) = streamed.as_ref().and_then(|live| self.tail(live, finished)) {
             self.close()?;
             self.tail_of = Some(finished.call.clone());
-            let quoted = call::quoted(rest, usize::MAX, self.style);
-            self.write(&quoted)?;
+            self.write(&tail)?;
         }
         if self.line_of.as_ref() == Some(&finished.call) {
             self.line_of = None;
@@ -241,15 +272,22 @@ impl<W: Write> View<W> {
 
     /// Whole lines only; the rest waits for its end.
     fn output(&mut self, call: &CallId, text: &Untrusted) -> io::Result<()> {
-        let held = self.streamed.entry(call.clone()).or_default();
-        held.push_str(text.raw());
-        let Some((lines, rest)) = held.rsplit_once('\n') else { return Ok(()) };
-        let (lines, rest) = (lines.to_owned(), rest.to_owned());
-        *held = rest;
+        let Some(lines) = self.streamed.entry(call.clone()).or_default().take(text.raw()) else {
+            return Ok(());
+        };
         self.close()?;
         self.tail_of = Some(call.clone());
         let quoted = call::quoted(&lines, usize::MAX, self.style);
         self.write(&quoted)
+    }
+
+    /// What is left to show of a call that printed while it ran.
+    fn tail(&self, live: &Streamed, finished: &CallFinished) -> Option<String> {
+        match live.skipped() {
+            0 if live.rest().is_empty() => None,
+            0 => Some(call::quoted(live.rest(), usize::MAX, self.style)),
+            skipped => Some(call::end_of_flood(finished, skipped, self.style)),
+        }
     }
 
     fn decision(&self, decision: &model::approval::Decision, by: &Untrusted) -> String {
@@ -259,8 +297,11 @@ impl<W: Write> View<W> {
             Decision::Once => format!("  {} {by}\n", self.style.green("allowed once")),
             Decision::Session => format!("  {} {by}\n", self.style.green("allowed for this session")),
             Decision::Deny { reason } => {
-                format!("  {} {by} {}\n", self.style.red("declined"), render::line(reason, 200))
-                    .replace(" \n", "\n")
+                let declined = self.style.red("declined");
+                match render::line(reason, 200) {
+                    reason if reason.is_empty() => format!("  {declined} {by}\n"),
+                    reason => format!("  {declined} {by}: {reason}\n"),
+                }
             }
         }
     }
@@ -288,14 +329,11 @@ impl<W: Write> View<W> {
     }
 
     fn phase(&mut self, changed: &PhaseChanged) -> io::Result<()> {
-        let message = render::line(&changed.message, 400);
+        let why = because(&changed.reason, &changed.message, 400);
         match changed.phase {
-            Phase::Failed => {
-                self.block(&format!("{} {} {message}\n", self.style.red("failed:"), reason(&changed.reason)))
-            }
-            Phase::Stopped | Phase::Suspended => {
-                self.note(&format!("{}: {} {message}", changed.phase, reason(&changed.reason)))
-            }
+            Phase::Failed if self.failure.as_ref() == Some(&changed.message) => Ok(()),
+            Phase::Failed => self.block(&format!("{} {why}\n", self.style.red("failed:"))),
+            Phase::Stopped | Phase::Suspended => self.note(&format!("{}: {why}", changed.phase)),
             _ => Ok(()),
         }
     }
@@ -311,19 +349,16 @@ impl<W: Write> View<W> {
             let time = stored.at.since(started).as_millis();
             parts.push(call::duration(u64::try_from(time).unwrap_or(u64::MAX)));
         }
-        parts.push(format!("{} turns", finished.turns));
-        parts.push(format!("{} calls", self.calls_made));
+        parts.push(counted(finished.turns.into(), "turn"));
+        parts.push(counted(self.calls_made, "call"));
         let usage = finished.usage;
         let input = usage.input_tokens + usage.cache_read_tokens + usage.cache_write_tokens;
         parts.push(format!("{} tokens in, {} out", tokens(input), tokens(usage.output_tokens)));
         parts.push(format!("${:.4}", finished.cost.dollars()));
         let mut text = format!("\n{mark} {} {}\n", self.style.bold(word), self.style.dim(&parts.join(" · ")));
         if finished.outcome != RunOutcome::Completed {
-            text.push_str(&format!(
-                "  {}: {}\n",
-                reason(&finished.reason),
-                render::line(&finished.message, 600)
-            ));
+            text.push_str(&format!("  {}\n", because(&finished.reason, &finished.message, 600)));
+            self.failure = Some(finished.message.clone());
         }
         self.block(&text)
     }
@@ -331,6 +366,19 @@ impl<W: Write> View<W> {
 
 fn verb(purpose: &str) -> &'static str {
     if purpose == "analyse" { "analyses" } else { "works" }
+}
+
+/// A reason, and the words that came with it.
+fn because(name: &model::lifecycle::Reason, message: &Untrusted, most: usize) -> String {
+    match render::line(message, most) {
+        message if message.is_empty() => reason(name),
+        message => format!("{}: {message}", reason(name)),
+    }
+}
+
+/// `1 turn`, `2 turns`.
+fn counted(count: u64, what: &str) -> String {
+    if count == 1 { format!("1 {what}") } else { format!("{count} {what}s") }
 }
 
 /// A reason's name, as it stands on the wire.

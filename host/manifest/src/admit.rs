@@ -16,7 +16,9 @@ pub struct Admissible {
 /// Why a component is refused; each text says what to do.
 #[derive(Debug, thiserror::Error)]
 pub enum NotAdmissible {
-    #[error("the component has {bytes} bytes: at most {max} are allowed here")]
+    #[error(
+        "the component has {bytes} bytes: at most {max} are allowed here; build it for release, without debug information"
+    )]
     TooBig { bytes: usize, max: usize },
     #[error(transparent)]
     Component(SectionError),
@@ -24,9 +26,11 @@ pub enum NotAdmissible {
     Manifest(ManifestError),
     #[error("the component is not valid WebAssembly: {0}")]
     Invalid(String),
-    #[error("a {kind} plugin exports {wanted}, this component exports {found}")]
+    #[error(
+        "a {kind} plugin exports {wanted}, this component exports {found}: build it against that contract"
+    )]
     World { kind: &'static str, wanted: &'static str, found: String },
-    #[error("it imports {0}, which this host does not offer")]
+    #[error("it imports {0}, which this host does not offer: do without it, or update this host")]
     UnknownImport(String),
     #[error("it imports {0}: components have no sockets; use wasi:http and ask for net.fetch")]
     Sockets(String),

@@ -7,9 +7,11 @@ use wasmparser::{BinaryReaderError, Chunk, Encoding, Parser, Payload};
 
 #[derive(Debug, thiserror::Error)]
 pub enum SectionError {
-    #[error("this is not WebAssembly")]
+    #[error("this is not WebAssembly: give a component, as `vteam plugins build` makes them")]
     NotWasm(#[source] BinaryReaderError),
-    #[error("this is not WebAssembly, or it is cut off")]
+    #[error(
+        "this is not WebAssembly, or it is cut off: give a whole component, as `vteam plugins build` makes them"
+    )]
     Cut,
     #[error("this is a core WebAssembly module, not a component: build for wasm32-wasip2")]
     CoreModule,

@@ -143,6 +143,10 @@ pub enum FromServer {
     Answered {
         answered: QuestionAnswered,
     },
+    /// These must not run any more, whatever the binding says.
+    Revoked {
+        digests: Vec<Digest>,
+    },
     Request {
         id: u64,
         request: Request,

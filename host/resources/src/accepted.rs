@@ -39,6 +39,9 @@ pub struct Accepted {
     /// An interactive session is stopped when its run is finished.
     pub stop_on_run_finished: bool,
     pub workspace: Source,
+    /// Bytes that the workspace may hold; `None`: the server's limit.
+    #[serde(default)]
+    pub workspace_bytes: Option<u64>,
     /// For native programs, never for the runner.
     pub environment: BTreeMap<String, String>,
     /// Model requests of one run; `None`: the server's limit.

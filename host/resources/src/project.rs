@@ -94,6 +94,9 @@ pub struct Permissions {
     /// US dollars that one session may cost at most.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub max_budget: Option<f64>,
+    /// MiB that the workspace of one session may hold at most; absent: what the server allows, which is also the most.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_workspace_mib: Option<u64>,
 }
 
 /// For sessions that do not say otherwise.
@@ -146,6 +149,7 @@ pub struct ProjectPolicy {
     pub fetch_hosts: Vec<String>,
     pub process_network: ProcessNetwork,
     pub max_budget: Option<MicroUsd>,
+    pub max_workspace_bytes: Option<u64>,
     pub default_model: Option<String>,
     pub default_persona: Option<PersonaKey>,
     pub default_budget: Option<MicroUsd>,
@@ -180,7 +184,8 @@ impl TryFrom<ProjectSettingsSpec> for ProjectPolicy {
         let ProjectSettingsSpec {
             display_name: _,
             inactivity_timeout_seconds,
-            permissions: Permissions { allow_bypass, fetch_hosts, process_network, max_budget },
+            permissions:
+                Permissions { allow_bypass, fetch_hosts, process_network, max_budget, max_workspace_mib },
             defaults: Defaults { model, persona, budget },
             plugins: Plugins { grants, settings, revoked },
             group_access,
@@ -207,6 +212,7 @@ impl TryFrom<ProjectSettingsSpec> for ProjectPolicy {
             fetch_hosts: hosts(fetch_hosts, &mut problems),
             process_network,
             max_budget,
+            max_workspace_bytes: workspace(max_workspace_mib, &mut problems),
             default_model: model,
             default_persona: persona.and_then(|key| problems.take("spec.defaults.persona", key.parse())),
             default_budget,
@@ -229,6 +235,14 @@ impl TryFrom<ProjectSettingsSpec> for ProjectPolicy {
         };
         problems.finish(policy)
     }
+}
+
+fn workspace(mib: Option<u64>, problems: &mut Problems) -> Option<u64> {
+    let most = model::limits::Limits::shipped().session.workspace_bytes >> 20;
+    if mib.is_some_and(|mib| !(1..=most).contains(&mib)) {
+        problems.add("spec.permissions.maxWorkspaceMib", format_args!("must be 1 to {most}"));
+    }
+    mib.map(|mib| mib.min(most) << 20)
 }
 
 fn granted(grants: Vec<Grant>, problems: &mut Problems) -> BTreeMap<Digest, EffectSet> {

@@ -67,11 +67,12 @@ impl Ended {
 impl Agent {
     /// Works on a run until it is over, and says so. `stop` becomes true when a person wants it to end.
     pub async fn run(&self, run: &RunId, mut stop: watch::Receiver<bool>) {
+        self.usage.begin().await;
         let ended = tokio::select! {
             biased;
             _ = stop.wait_for(|stop| *stop) => Ended::new(RunEnd::Interrupted, ""),
             () = self.out_of_time() => Ended::new(RunEnd::Timeout, "the run took longer than its limit"),
-            () = self.out_of_room() => Ended::new(RunEnd::WorkspaceFull, self.usage.too_much()),
+            () = self.usage.overrun() => Ended::new(RunEnd::WorkspaceFull, self.usage.too_much()),
             ended = self.work(run) => ended,
         };
         self.settle(run);
@@ -82,7 +83,6 @@ impl Agent {
 
     async fn work(&self, run: &RunId) -> Ended {
         self.settle_lost(run);
-        self.usage.begin().await;
         let prompt = match self.prompt(run).await {
             Ok(prompt) => prompt,
             Err(error) => return Ended::new(RunEnd::PersonaFailed, error.to_string()),
@@ -153,19 +153,11 @@ impl Agent {
         }
     }
 
-    /// Returns once the workspace holds too much; programs in the background are ended too, or it would go on.
-    async fn out_of_room(&self) {
-        let Some(launcher) = &self.launcher else { return std::future::pending().await };
-        let watch = async {
-            loop {
-                launcher.busy().await;
-                self.usage.look_again().await;
-            }
-        };
-        tokio::select! {
-            () = watch => {}
-            () = self.usage.overrun() => launcher.kill_all(),
-        }
+    /// Ends programs, those in the background too, when the workspace holds too much. Never returns.
+    pub async fn guard_room(&self) {
+        let launcher = self.launcher.as_ref();
+        let busy = || launcher.is_some_and(Launcher::is_busy);
+        self.usage.guard(busy, || launcher.into_iter().for_each(Launcher::kill_all)).await;
     }
 
     /// Calls that an earlier runner left in the middle are over, but for those that had done nothing yet.

@@ -11,7 +11,7 @@ use rustix::{
 use std::{
     ffi::{OsStr, OsString},
     fs::File,
-    io::{self, Read as _, Write as _},
+    io::{self, Read as _},
     os::unix::ffi::OsStrExt as _,
     path::Path,
     sync::{
@@ -139,10 +139,11 @@ impl Root {
         let mut bytes: u64 = 0;
         let mut folders = vec![OsString::from(".")];
         while let Some(path) = folders.pop() {
-            match self.add_folder(&path, enough, &mut bytes, &mut folders) {
-                Err(Errno::NAMETOOLONG) => return u64::MAX,
-                Err(_) | Ok(()) if bytes > enough => break,
-                Err(_) | Ok(()) => {}
+            if self.add_folder(&path, enough, &mut bytes, &mut folders) == Err(Errno::NAMETOOLONG) {
+                return u64::MAX;
+            }
+            if bytes > enough {
+                break;
             }
         }
         bytes
@@ -167,7 +168,7 @@ impl Root {
             let blocks = u64::try_from(stat.st_blocks).unwrap_or(0).saturating_mul(512);
             let is_folder = FileType::from_raw_mode(stat.st_mode) == FileType::Directory;
             // A further name of a file costs no more than an entry.
-            let names = if is_folder { 1 } else { u64::from(stat.st_nlink).max(1) };
+            let names = if is_folder { 1 } else { stat.st_nlink.max(1) };
             *bytes = bytes.saturating_add((blocks / names).max(ENTRY_BYTES));
             if *bytes > enough {
                 break;
@@ -184,15 +185,28 @@ impl Root {
     /// # Errors
     /// When a part of the way is no folder, or the disk is full.
     pub fn write(&self, path: &str, file: &Regular) -> Result<Pending, FileError> {
+        self.write_from(path, file.executable, &mut file.bytes.as_slice())
+    }
+
+    /// The same with what is read, which need not fit into memory.
+    ///
+    /// # Errors
+    /// When a part of the way is no folder, the disk is full, or reading fails.
+    pub fn write_from(
+        &self,
+        path: &str,
+        executable: bool,
+        content: &mut dyn io::Read,
+    ) -> Result<Pending, FileError> {
         static NEXT: AtomicU64 = AtomicU64::new(0);
         let (folder, name) = self.parent(path)?;
         let own = format!(".vteam-{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
         let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let mode = Mode::from_raw_mode(if file.executable { 0o755 } else { 0o644 });
+        let mode = Mode::from_raw_mode(if executable { 0o755 } else { 0o644 });
         let made = rustix::fs::openat(&folder, &own, flags, mode).map_err(|e| failed(path, e))?;
         let mut pending =
             Pending { folder, own, name: name.to_owned(), file: File::from(made), committed: false };
-        pending.file.write_all(&file.bytes).map_err(|source| full_or_failed(path, source))?;
+        io::copy(content, &mut pending.file).map_err(|source| full_or_failed(path, source))?;
         Ok(pending)
     }
 

@@ -33,8 +33,13 @@ impl Journal {
     pub fn append(&mut self, event: &Sequenced) -> io::Result<()> {
         let mut line = serde_json::to_vec(event)?;
         line.push(b'\n');
-        self.bytes += line.len() as u64;
-        self.file.write_all(&line)
+        let written = self.file.write_all(&line);
+        match written {
+            Ok(()) => self.bytes += line.len() as u64,
+            // Half a line would hide those that follow.
+            Err(_) => self.file.set_len(self.bytes)?,
+        }
+        written
     }
 
     /// All that was appended is committed.
@@ -45,7 +50,7 @@ impl Journal {
     }
 }
 
-/// What the runner of `epoch` said after `committed`.
+/// What the runner of `epoch` said after `committed`, up to what is missing.
 ///
 /// # Errors
 /// When there is a file that cannot be read.
@@ -55,9 +60,14 @@ pub fn uncommitted(folder: &Path, epoch: Epoch, committed: RunnerSeq) -> io::Res
         file => file?,
     };
     let mut events = Vec::new();
+    let mut last = committed;
     for line in io::BufReader::new(file).split(b'\n') {
         let Ok(event) = serde_json::from_slice::<Sequenced>(&line?) else { break };
+        if event.runner_seq > last.next() {
+            break;
+        }
         if event.runner_seq > committed {
+            last = event.runner_seq;
             events.push(event);
         }
     }
@@ -85,6 +95,10 @@ mod tests {
             journal.append(&event(seq)).unwrap();
         }
         journal.file.write_all(b"{\"runnerSeq\":4,\"ki").unwrap();
+        assert_eq!(uncommitted(folder.path(), Epoch(1), RunnerSeq(1)).unwrap(), [event(2), event(3)]);
+        journal.bytes = std::fs::metadata(path(folder.path(), Epoch(1))).unwrap().len();
+        journal.file.write_all(b"\n").unwrap();
+        journal.append(&event(5)).unwrap();
         assert_eq!(uncommitted(folder.path(), Epoch(1), RunnerSeq(1)).unwrap(), [event(2), event(3)]);
         assert_eq!(uncommitted(folder.path(), Epoch(2), RunnerSeq(0)).unwrap(), []);
     }

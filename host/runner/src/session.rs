@@ -135,6 +135,7 @@ impl Parts {
             match message {
                 FromServer::Run { run } => session.take(run).await?,
                 FromServer::Interrupt { run } => session.interrupt(&run),
+                FromServer::Revoked { digests } => session.agent.toolbox.revoke(&digests),
                 FromServer::Request { id, request } => session.answer(id, request),
                 FromServer::Drain { deadline_ms } => return session.drain(deadline_ms, received).await,
                 FromServer::Bind { binding } if binding.epoch != epoch => {

@@ -11,14 +11,17 @@ use manifest::Manifest;
 use model::{
     event::Blame,
     grant::{self, EffectSet, effects},
-    id::{PersonaKey, ToolName},
+    id::{Digest, PersonaKey, ToolName},
     message::ToolSpec,
 };
 use protocol::control::{Binding, PluginBinding};
 use serde_json::Value;
 use std::{
     collections::{BTreeMap, BTreeSet},
-    sync::{Arc, OnceLock},
+    sync::{
+        Arc, OnceLock,
+        atomic::{AtomicBool, Ordering},
+    },
 };
 use tokio::sync::OnceCell;
 
@@ -39,7 +42,8 @@ pub struct Tool {
 pub struct Bound {
     pub binding: PluginBinding,
     pub manifest: Manifest,
-    revoked: bool,
+    /// Once true, for good.
+    revoked: AtomicBool,
     loader: Loader,
     plugin: OnceCell<Plugin>,
 }
@@ -65,7 +69,7 @@ impl Toolbox {
                     continue;
                 }
             };
-            let revoked = binding.policy.revoked.contains(&plugin.digest);
+            let revoked = AtomicBool::new(binding.policy.revoked.contains(&plugin.digest));
             let (binding, loader) = (plugin.clone(), loader.clone());
             toolbox.add(Arc::new(Bound { binding, manifest, revoked, loader, plugin: OnceCell::new() }));
         }
@@ -89,6 +93,14 @@ impl Toolbox {
     pub async fn load(&self) {
         let bound = self.tools.values().map(|tool| &tool.bound).chain(&self.personas);
         futures::future::join_all(bound.map(|bound| bound.plugin())).await;
+    }
+
+    /// Nothing of these runs any more; a call under way ends as it would.
+    pub fn revoke(&self, digests: &[Digest]) {
+        let all = self.tools.values().map(|tool| &tool.bound).chain(&self.personas);
+        for bound in all.filter(|bound| digests.contains(&bound.binding.digest)) {
+            bound.revoked.store(true, Ordering::Relaxed);
+        }
     }
 
     #[must_use]
@@ -122,6 +134,11 @@ impl Tool {
     #[must_use]
     pub fn has_effects(&self) -> bool {
         self.grants.iter().any(|effect| ![effects::FS_READ, effects::STATE].contains(&effect.as_str()))
+    }
+
+    #[must_use]
+    pub fn runs_programs(&self) -> bool {
+        self.grants.iter().any(|effect| effect.as_str() == effects::PROCESS)
     }
 
     fn only_reads(&self) -> bool {
@@ -166,8 +183,9 @@ impl Bound {
     /// When it is revoked, cannot be fetched, or is not what was signed.
     pub async fn plugin(&self) -> Result<&Plugin, CallFailure> {
         let setup = |message: String| CallFailure { blame: Blame::Setup, message };
-        if self.revoked {
-            return Err(setup(format!("the plugin {} was revoked", self.binding.id)));
+        if self.revoked.load(Ordering::Relaxed) {
+            let message = format!("the plugin {} was revoked: do without its tools", self.binding.id);
+            return Err(setup(message));
         }
         self.plugin
             .get_or_try_init(|| async {

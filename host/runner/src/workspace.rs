@@ -9,7 +9,7 @@ pub use archive::{UnpackError, unpack};
 pub use usage::{NoRoom, Usage};
 
 use crate::{
-    beneath::{FileError, Kind, Regular, Root},
+    beneath::{FileError, Kind, Pending, Regular, Root},
     http::{Http, HttpError},
 };
 use protocol::control::{Entry, EntryKind, Reply, Request, RequestError};
@@ -45,7 +45,9 @@ impl Workspace {
             }
             Request::Delete { path } => {
                 let (root, path) = (self.root.clone(), file(&path)?);
-                blocking(move || root.remove(&path)).await.map(|()| Reply::Done)
+                blocking(move || root.remove(&path)).await?;
+                self.usage.look().await;
+                Ok(Reply::Done)
             }
             Request::Archive => {
                 let root = self.root.clone();
@@ -64,13 +66,14 @@ impl Workspace {
             let before = root.read(&path, MAX_READ_BYTES)?;
             let executable = before.as_ref().is_some_and(|file| file.executable);
             let more = growth(before.as_ref(), bytes.len());
-            Ok(match usage.take(more) {
-                Ok(()) => {
-                    root.write(&path, &Regular { bytes, executable })?.commit()?;
-                    Ok(Reply::Done)
-                }
-                Err(no_room) => Err(RequestError::TooLarge(no_room.to_string())),
-            })
+            if let Err(no_room) = usage.take(more) {
+                return Ok(Err(RequestError::TooLarge(no_room.to_string())));
+            }
+            let written = root.write(&path, &Regular { bytes, executable }).and_then(Pending::commit);
+            if written.is_err() {
+                usage.give_back(more);
+            }
+            written.map(|()| Ok(Reply::Done))
         };
         blocking(write).await?
     }

@@ -225,10 +225,7 @@ impl From<SettingsError> for Problem {
             SettingsError::Exists | SettingsError::Default => Self::conflict(error.to_string()),
             SettingsError::Invalid(invalid) => invalid.into(),
             SettingsError::Unreadable { .. } => Self::conflict(error.to_string()),
-            SettingsError::Io(ref io) if io.kind() == std::io::ErrorKind::StorageFull => {
-                Self::store_full("the disk of the data folder is full: free space there, then try again")
-            }
-            other => Self::failed("the settings cannot be used", &other),
+            SettingsError::Io(io) => Self::io("the settings cannot be used", &io),
         }
     }
 }

@@ -1,7 +1,7 @@
 //! Plugins by digest: the first-party ones beside the binaries, and those of the drop folder, where uploads go too.
 //!
 //! Presence is not capability. A first-party plugin is granted what it asks; any other one that asks for something
-//! waits until the project's settings grant its digest. What is refused or kept at its last good version is shown.
+//! runs with nothing until the project's settings grant its digest. What is refused or kept at its last good version is shown.
 
 mod folder;
 mod material;
@@ -55,7 +55,7 @@ pub struct Plugin {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Standing {
     Granted(EffectSet),
-    /// It asks for something that nobody granted this digest.
+    /// It asks for something that nobody granted this digest: it runs with nothing.
     Waiting,
     Revoked,
 }

@@ -57,6 +57,18 @@ impl Problem {
         Self { kind, title, status: status.as_u16(), detail, errors: Vec::new() }
     }
 
+    /// A file of ours: the caller is told when the disk is full.
+    #[must_use]
+    pub fn io(what: &'static str, error: &std::io::Error) -> Self {
+        match error.kind() {
+            std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded => Self::store_full(
+                "the disk of the data folder is full: free space there, or remove old sessions (`vteam sessions rm`), \
+                 then try again",
+            ),
+            _ => Self::failed(what, error),
+        }
+    }
+
     /// Our own failure: the cause goes to the log, once and with its chain; the caller is told where to look.
     #[must_use]
     pub fn failed(what: &'static str, error: &(dyn std::error::Error + 'static)) -> Self {

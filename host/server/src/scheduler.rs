@@ -26,6 +26,8 @@ use tokio::task::spawn_blocking;
 /// Where things are.
 #[derive(Debug, Clone)]
 pub struct LocalSettings {
+    /// The server's own folder, of which no session gets anything.
+    pub data: PathBuf,
     /// The folder of all sessions' folders.
     pub sessions: PathBuf,
     /// The socket that runners dial.
@@ -69,7 +71,9 @@ impl LocalScheduler {
         let Launch { uid, epoch, token, workspace, workspace_bytes, exited } = launch;
         let folder = self.folder(&uid);
         let place = folder.clone();
-        let prepared = spawn_blocking(move || workspace::prepare(&place, &workspace, workspace_bytes)).await;
+        let own = self.0.settings.data.clone();
+        let prepare = move || workspace::prepare(&place, &workspace, &own, workspace_bytes);
+        let prepared = spawn_blocking(prepare).await;
         let left_out = match prepared.map_err(|error| LaunchError::Failed(error.to_string()))? {
             Ok(left_out) => left_out,
             Err(error) => return Err(refused(&error)),
@@ -137,13 +141,18 @@ fn refused(error: &workspace::PrepareError) -> LaunchError {
 }
 
 fn warnings(left_out: &workspace::LeftOut) -> Vec<Warning> {
-    let workspace::LeftOut { special, links, git } = *left_out;
+    let workspace::LeftOut { special, links, git, own } = *left_out;
     let mut warnings = Vec::new();
     let mut warn = |count: u64, reason: &str, message: String| {
         if count > 0 {
             warnings.push(Warning { reason: reason.to_owned(), message: message.into() });
         }
     };
+    warn(
+        own,
+        "OwnDataLeftOut",
+        "the server's own data folder was not copied: it holds tokens and keys".to_owned(),
+    );
     warn(
         git,
         "GitLeftOut",

@@ -125,6 +125,7 @@ impl Server {
         // What can fail has been tried: from here on sessions go on.
         let (models, receiver) = watch::channel(None);
         let launcher = LocalScheduler::new(LocalSettings {
+            data: dir.clone(),
             sessions: dir.join("sessions"),
             socket: runner_socket,
             programs: config.programs.clone(),

@@ -19,12 +19,16 @@ pub struct LeftOut {
     pub links: u64,
     /// `.git` folders and files: an agent's tools never see git's metadata.
     pub git: u64,
+    /// The server's own data: its tokens, its keys, the other sessions.
+    pub own: u64,
 }
 
 #[derive(Debug, thiserror::Error)]
 pub enum PrepareError {
     #[error("the folder {0} does not exist: name one that does")]
     NoFolder(PathBuf),
+    #[error("the folder {0} is of vteam's own data, with tokens and keys: name another one")]
+    Own(PathBuf),
     #[error(
         "the folder has more than {limit} bytes: leave something out with an ignore file, or name a smaller one"
     )]
@@ -42,7 +46,7 @@ pub enum PrepareError {
 impl PrepareError {
     pub(crate) fn reason(&self) -> Option<Reason> {
         match self {
-            Self::NoFolder(_) => Some(Reason::Other("WorkspaceMissing".to_owned())),
+            Self::NoFolder(_) | Self::Own(_) => Some(Reason::Other("WorkspaceMissing".to_owned())),
             Self::TooLarge { .. } | Self::Full(_) => Some(Reason::WorkspaceFull),
             Self::Io { .. } => None,
         }
@@ -56,11 +60,12 @@ impl PrepareError {
     }
 }
 
-/// Makes the folder, unless it was made before. Nothing half made is ever taken for whole.
+/// Makes the folder, unless it was made before. Nothing half made is ever taken for whole, and nothing of `own`, the
+/// server's data, is copied.
 ///
 /// # Errors
-/// When the source is not there, is too large, or cannot be copied.
-pub fn prepare(session: &Path, source: &Source, max_bytes: u64) -> Result<LeftOut, PrepareError> {
+/// When the source is not there, is the server's own, is too large, or cannot be copied.
+pub fn prepare(session: &Path, source: &Source, own: &Path, max_bytes: u64) -> Result<LeftOut, PrepareError> {
     for folder in ["journal", "tmp", "home", "logs"] {
         make(&session.join(folder))?;
     }
@@ -83,7 +88,13 @@ pub fn prepare(session: &Path, source: &Source, max_bytes: u64) -> Result<LeftOu
             if !path.is_dir() {
                 return Err(PrepareError::NoFolder(path.clone()));
             }
-            let left_out = copy::tree(path, &base, *include_ignored, max_bytes)?;
+            // Through whatever links lead there.
+            let real = path.canonicalize().map_err(PrepareError::io(path))?;
+            if own.canonicalize().is_ok_and(|own| real.starts_with(own)) {
+                return Err(PrepareError::Own(path.clone()));
+            }
+            let rules = copy::Rules { include_ignored: *include_ignored, own, max_bytes };
+            let left_out = copy::tree(path, &base, &rules)?;
             copy::whole(&base, &work)?;
             left_out
         }
@@ -109,6 +120,8 @@ mod tests {
         fs,
         os::unix::fs::{PermissionsExt, symlink},
     };
+
+    const NOWHERE: &str = "/no/such/data";
 
     fn files(root: &Path) -> Vec<String> {
         let mut found = vec![];
@@ -156,8 +169,8 @@ mod tests {
         let session = tempfile::tempdir().unwrap();
         hostile(source.path());
         let dir = |include_ignored| Source::Dir { path: source.path().to_owned(), include_ignored };
-        let left_out = prepare(session.path(), &dir(false), 1 << 20).unwrap();
-        assert_eq!(left_out, LeftOut { special: 1, links: 3, git: 2 });
+        let left_out = prepare(session.path(), &dir(false), NOWHERE.as_ref(), 1 << 20).unwrap();
+        assert_eq!(left_out, LeftOut { special: 1, links: 3, git: 2, own: 0 });
         let expected = [".gitignore", "src", "src/inside", "src/run.sh", "src/up"];
         assert_eq!(files(&session.path().join("workspace")), expected);
         assert_eq!(files(&session.path().join("baseline")), expected);
@@ -165,16 +178,37 @@ mod tests {
         assert_eq!(mode & 0o777, 0o755);
 
         let all = tempfile::tempdir().unwrap();
-        prepare(all.path(), &dir(true), 1 << 20).unwrap();
+        prepare(all.path(), &dir(true), NOWHERE.as_ref(), 1 << 20).unwrap();
         assert!(all.path().join("workspace/target/big").exists());
+    }
+
+    #[test]
+    fn the_servers_own_data_are_left_out() {
+        let home = tempfile::tempdir().unwrap();
+        let own = home.path().join("data");
+        fs::create_dir_all(own.join("keys")).unwrap();
+        fs::write(own.join("token"), "secret").unwrap();
+        fs::write(home.path().join("fine"), "").unwrap();
+        symlink(&own, home.path().join("alias")).unwrap();
+        let dir = |path: &str| Source::Dir { path: home.path().join(path), include_ignored: true };
+        let session = tempfile::tempdir().unwrap();
+        let left_out = prepare(session.path(), &dir(""), &own, 100).unwrap();
+        assert_eq!(left_out, LeftOut { links: 1, own: 1, ..LeftOut::default() });
+        assert_eq!(files(&session.path().join("workspace")), ["fine"]);
+        for inside in ["data", "data/keys", "alias/keys", "fine/../data"] {
+            let session = tempfile::tempdir().unwrap();
+            let refused = prepare(session.path(), &dir(inside), &own, 100);
+            assert!(matches!(refused, Err(PrepareError::Own(_) | PrepareError::NoFolder(_))), "{inside}");
+            assert!(!session.path().join("workspace").exists());
+        }
     }
 
     #[test]
     fn a_kept_workspace_is_not_made_again() {
         let session = tempfile::tempdir().unwrap();
-        prepare(session.path(), &Source::Empty, 1).unwrap();
+        prepare(session.path(), &Source::Empty, NOWHERE.as_ref(), 1).unwrap();
         fs::write(session.path().join("workspace/new"), "kept").unwrap();
-        prepare(session.path(), &Source::Empty, 1).unwrap();
+        prepare(session.path(), &Source::Empty, NOWHERE.as_ref(), 1).unwrap();
         assert_eq!(fs::read(session.path().join("workspace/new")).unwrap(), b"kept");
     }
 
@@ -182,7 +216,7 @@ mod tests {
     fn what_cannot_be_copied_says_what_to_do() {
         let check = |source: Source, expected: &str| {
             let session = tempfile::tempdir().unwrap();
-            let error = prepare(session.path(), &source, 3).unwrap_err();
+            let error = prepare(session.path(), &source, NOWHERE.as_ref(), 3).unwrap_err();
             assert!(error.to_string().contains(expected), "{error}");
             assert!(!session.path().join("workspace").exists());
         };

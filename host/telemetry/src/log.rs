@@ -49,7 +49,9 @@ pub fn init(filter: &str, format: Format, target: Target) -> Result<(), LogError
     let parsed = EnvFilter::builder()
         .parse(filter)
         .map_err(|source| LogError::Filter { filter: filter.to_owned(), source })?;
-    let builder = tracing_subscriber::fmt().with_env_filter(parsed);
+    // A line that cannot be written is lost. To complain of it on stderr would panic where that is what failed: on a full
+    // disk.
+    let builder = tracing_subscriber::fmt().with_env_filter(parsed).log_internal_errors(false);
     match (format, target) {
         (Format::Human { colours }, Target::Stderr) => {
             builder.with_ansi(colours).with_target(false).compact().with_writer(io::stderr).try_init()

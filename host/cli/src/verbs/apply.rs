@@ -59,10 +59,12 @@ pub(super) async fn bring_back(
     let ready = prepare(settings, client, name, changes, &folder).await?;
     let total = ready.len();
     apply::write(&ready, &folder).map_err(|conflict| Failure::new(Code::Conflict, stopped(&conflict)))?;
-    hint(
-        settings,
-        &format!("{total} {} applied to {}", if total == 1 { "file" } else { "files" }, dir.display()),
-    )
+    let said = match total {
+        0 => format!("{} has these changes already", dir.display()),
+        1 => format!("1 file applied to {}", dir.display()),
+        _ => format!("{total} files applied to {}", dir.display()),
+    };
+    hint(settings, &said)
 }
 
 fn stopped(conflict: &apply::Conflict) -> String {

@@ -22,14 +22,19 @@ Written by `cargo xtask codegen` from the command itself.
 Every verb takes `--json`. Streams are then one event of the log per line; everything else is one JSON document.
 Colours and prompts appear only on a terminal; `NO_COLOR` switches colours off.
 
+At a request for approval, type `o` or `y` to allow it once, `s` to allow the same for the session, `d` or `n` and a reason to
+decline. Ctrl-C in `run` interrupts the run, and a second one leaves it alone; in `attach` and `logs -f` it only leaves.
+`run` takes the server of the data folder; where none runs, it starts one that ends with it, and other sessions go on when
+`vteam up` runs.
+
 ## Exit codes
 
 | code | meaning |
 |---|---|
 | 0 | done |
 | 1 | failed, for a reason without a code of its own |
-| 2 | the command line or what it names does not make sense |
-| 3 | the run or the session failed |
+| 2 | the command line, or a file or field that it names, does not make sense |
+| 3 | the run, the session, or the tool of `plugins call` failed |
 | 4 | there is no such session, plugin, file |
 | 5 | conflict: a file was changed meanwhile, a name is taken, the session is not in that state |
 | 6 | no server answers |
@@ -44,8 +49,8 @@ Colours and prompts appear only on a terminal; `NO_COLOR` switches colours off.
 |---|---|
 | `VTEAM_DATA_DIR`, `VTEAM_SERVER`, `VTEAM_TOKEN_FILE`, `VTEAM_PROJECT`, `VTEAM_LOG` | as the flags of the same names |
 | `ANTHROPIC_API_KEY` | key for Anthropic's models, for `up` and `run`; never given to a session |
-| `ANTHROPIC_BASE_URL` | another address of the same API |
-| `VTEAM_MODEL_URL`, `VTEAM_MODEL_KEY`, `VTEAM_MODEL_API` | another model API, its key, and `anthropic` or `openai` |
+| `ANTHROPIC_BASE_URL` | another address of the same API, which gets that key |
+| `VTEAM_MODEL_URL`, `VTEAM_MODEL_KEY`, `VTEAM_MODEL_API` | another model API, its key, and `anthropic` or `openai`; it never gets `ANTHROPIC_API_KEY` |
 | `VTEAM_MODEL` | model for sessions that name none |
 | `VTEAM_BIN_DIR`, `VTEAM_PLUGINS_DIR` | where the other programs and the first-party plugins are |
 

@@ -43,7 +43,8 @@ pub(super) async fn run(settings: &Settings, verb: PluginsVerb) -> Outcome {
 }
 
 async fn list(settings: &Settings) -> Outcome {
-    let plugins = settings.client()?.plugins().await?;
+    let client = settings.client()?;
+    let plugins = client.plugins().await?;
     if settings.output.json {
         return settings.output.json(&plugins);
     }
@@ -52,7 +53,16 @@ async fn list(settings: &Settings) -> Outcome {
         let columns = ["/id", "/version", "/kind"].map(|at| cell(plugin, at));
         columns.into_iter().chain([state, cell(plugin, "/granted"), cell(plugin, "/description")]).collect()
     });
-    settings.output.table(&["ID", "VERSION", "KIND", "STATE", "GRANTED", "ABOUT"], &rows.collect::<Vec<_>>())
+    settings
+        .output
+        .table(&["ID", "VERSION", "KIND", "STATE", "GRANTED", "ABOUT"], &rows.collect::<Vec<_>>())?;
+    let refused = client.refused_plugins().await?;
+    let style = settings.output.style;
+    let line = |file: &Value| {
+        let [name, why] = ["/file", "/why"].map(|at| render::line(&cell(file, at), 300));
+        format!("{} {name}: {why}\n", style.red("refused:"))
+    };
+    settings.output.text(&refused.iter().map(line).collect::<String>())
 }
 
 async fn inspect(settings: &Settings, id: &str) -> Outcome {
@@ -70,7 +80,7 @@ async fn inspect(settings: &Settings, id: &str) -> Outcome {
 }
 
 fn inspect_file(settings: &Settings, file: &Path) -> Outcome {
-    let bytes = read(file)?;
+    let bytes = component(file)?;
     let admissible = manifest::admit(&bytes, MAX_BYTES)
         .map_err(|e| Failure::of(Code::Forbidden, &format!("{} would be refused", file.display()), &e))?;
     if settings.output.json {
@@ -111,7 +121,7 @@ fn described(settings: &Settings, manifest: &Manifest, digest: &Untrusted) -> St
 }
 
 async fn add(settings: &Settings, file: &Path) -> Outcome {
-    let bytes = read(file)?;
+    let bytes = component(file)?;
     // Said here already, with the same words, before anything is sent.
     manifest::admit(&bytes, MAX_BYTES)
         .map_err(|e| Failure::of(Code::Forbidden, &format!("{}", file.display()), &e))?;
@@ -120,7 +130,11 @@ async fn add(settings: &Settings, file: &Path) -> Outcome {
         return settings.output.json(&plugin);
     }
     let id = render::line(&cell(&plugin, "/id"), 128);
-    settings.output.text(&format!("added {id}; it can do nothing until: vteam plugins approve {id}\n"))
+    let next = match cell(&plugin, "/state").raw() {
+        "granted" => String::new(),
+        _ => format!("; it can do nothing until: vteam plugins approve {id}"),
+    };
+    settings.output.text(&format!("added {id}{next}\n"))
 }
 
 async fn approve(settings: &Settings, id: &PluginId, effects: Option<Vec<Effect>>, yes: bool) -> Outcome {
@@ -170,7 +184,7 @@ fn build(settings: &Settings, source: &Path, output: Option<PathBuf>) -> Outcome
         let text = String::from_utf8(read(source)?).map_err(|e| failed(&e))?;
         author::stamp(&core, &text).map_err(|e| failed(&e))?
     } else {
-        read(source)?
+        component(source)?
     };
     let described = Sandbox::new(&settings.bin_dir).describe(&component).map_err(|e| failed(&e))?;
     let plugin = author::finish(&component, &described).map_err(|e| failed(&e))?;
@@ -193,9 +207,29 @@ fn call(settings: &Settings, file: &Path, tool: &ToolName, input: &str, workspac
         |e: &(dyn std::error::Error + 'static)| Failure::of(Code::Failed, &format!("{}", file.display()), e);
     serde_json::from_str::<Value>(input)
         .map_err(|e| Failure::of(Code::Usage, "the input is not JSON", &e))?;
-    let answer =
-        Sandbox::new(&settings.bin_dir).call(&read(file)?, tool, input, workspace).map_err(|e| failed(&e))?;
-    settings.output.text(&(crate::output::harmless(answer.trim_end()) + "\n"))
+    if let Some(folder) = workspace.filter(|folder| !folder.is_dir()) {
+        return Err(Failure::new(
+            Code::NotFound,
+            format!("--workspace {}: no such folder", folder.display()),
+        ));
+    }
+    let answer = Sandbox::new(&settings.bin_dir)
+        .call(&component(file)?, tool, input, workspace)
+        .map_err(|e| failed(&e))?;
+    settings.output.text(&(crate::output::harmless(answer.trim_end()) + "\n"))?;
+    match serde_json::from_str::<Value>(&answer).ok().as_ref().and_then(|answer| answer["outcome"].as_str()) {
+        Some("refused" | "failed") => Err(Failure::new(Code::RunFailed, "the call did not succeed")),
+        _ => Ok(()),
+    }
+}
+
+/// The file, where it begins as WebAssembly does.
+fn component(file: &Path) -> Outcome<Vec<u8>> {
+    let bytes = read(file)?;
+    if bytes.starts_with(b"\0asm") {
+        return Ok(bytes);
+    }
+    Err(Failure::new(Code::Usage, format!("{} is not WebAssembly", file.display())))
 }
 
 fn read(file: &Path) -> Outcome<Vec<u8>> {

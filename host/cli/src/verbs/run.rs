@@ -29,7 +29,7 @@ pub(super) async fn run(settings: &Settings, args: &RunArgs) -> Outcome {
     let dir = args.dir.as_deref().map(folder).transpose()?;
     let place = Place::find(settings, args).await?;
     let outcome = task(settings, args, dir.as_deref(), &place).await;
-    let ended = place.leave().await;
+    let ended = place.leave(settings).await;
     outcome.and(ended)
 }
 
@@ -74,12 +74,24 @@ impl Place {
         Ok(Self { client: settings.client()?, embedded: Some(embedded), model: Some(about) })
     }
 
-    async fn leave(self) -> Outcome {
-        match self.embedded {
-            Some(embedded) => embedded.stop().await,
-            None => Ok(()),
+    async fn leave(self, settings: &Settings) -> Outcome {
+        let Some(embedded) = self.embedded else { return Ok(()) };
+        let others = self.client.sessions().await.unwrap_or_default();
+        let awake: Vec<&str> = others.iter().filter_map(awake).collect();
+        if !awake.is_empty() && !settings.output.json {
+            let text =
+                format!("the server ends with this run; these go on with `vteam up`: {}\n", awake.join(", "));
+            settings.output.text(&settings.output.style.dim(&text))?;
         }
+        embedded.stop().await
     }
+}
+
+/// The name of a session that has work to do.
+fn awake(session: &Value) -> Option<&str> {
+    let phase = session.pointer("/status/phase").cloned().unwrap_or_default();
+    let phase: Phase = serde_json::from_value(phase).ok()?;
+    if phase.is_settled() { None } else { session.pointer("/metadata/name")?.as_str() }
 }
 
 /// Our own server's log would tear the stream apart.

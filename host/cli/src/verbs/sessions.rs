@@ -36,7 +36,7 @@ pub(super) async fn run(settings: &Settings, verb: SessionsVerb) -> Outcome {
         SessionsVerb::Approve { name, id: Some(id), session, deny } => {
             decide(&client, output, &name, &id, decision(session, deny)).await
         }
-        SessionsVerb::Answer { name, id, answer } => reply(&client, output, &name, &id, answer).await,
+        SessionsVerb::Answer { name, id, answer } => reply(&client, output, &name, &id, &answer).await,
         SessionsVerb::Stop { name, run: true } => {
             client.interrupt(&name).await?;
             done(output, &json!({ "interrupted": name }), "the run is being interrupted")
@@ -121,6 +121,7 @@ async fn attach(client: &Client, output: Output, name: &SessionName) -> Outcome 
     };
     let mut view = Follow::new(client, name, output, Answers::Person(lines)).with_messages();
     view.history().await?;
+    view.note("what you type goes to the session; Ctrl-C leaves it, and it goes on")?;
     view.watch(Until::Left).await.map(drop)
 }
 
@@ -165,7 +166,7 @@ async fn decide(
     done(output, &json!(decision), "decided")
 }
 
-async fn reply(client: &Client, output: Output, name: &SessionName, id: &AskId, text: String) -> Outcome {
+async fn reply(client: &Client, output: Output, name: &SessionName, id: &AskId, given: &[String]) -> Outcome {
     let asks = client.pending(name).await?;
     let question = asks.iter().find_map(|ask| match ask {
         Ask::Question(question) if question.id == *id => Some(question),
@@ -173,7 +174,12 @@ async fn reply(client: &Client, output: Output, name: &SessionName, id: &AskId, 
     });
     let question =
         question.ok_or_else(|| Failure::new(Code::NotFound, format!("no question {id} waits in {name}")))?;
-    let answer = ask::answer(question, &[text]);
+    let parts = subject::questions(question).len();
+    if given.len() != parts {
+        let said = format!("the question has {parts} parts, and {} answers were given", given.len());
+        return Err(Failure::new(Code::Usage, said));
+    }
+    let answer = ask::answer(question, given);
     client.answer(name, id, &answer).await?;
     done(output, &answer, "answered")
 }

@@ -85,7 +85,7 @@ fn whose(blame: Blame) -> &'static str {
     match blame {
         Blame::Model => "",
         Blame::Plugin => "  (the plugin failed)",
-        Blame::Setup => "  (this host does not provide it)",
+        Blame::Setup => "  (this setup does not allow it)",
     }
 }
 
@@ -113,6 +113,15 @@ pub(super) fn quoted(text: &str, most: usize, style: Style) -> String {
         out.push_str(&format!("{INDENT}{} {}\n", style.dim("│"), style.dim(line)));
     }
     out
+}
+
+/// After a flood: how much was passed over, and how the result ends.
+pub(super) fn end_of_flood(finished: &CallFinished, skipped: usize, style: Style) -> String {
+    let note = format!("{INDENT}{}\n", style.dim(&format!("│ … {skipped} lines more; the result ends so:")));
+    let text = text_of(&finished.content);
+    let lines: Vec<&str> = text.trim_end().lines().collect();
+    let end = lines.get(lines.len().saturating_sub(OUTPUT_LINES)..).unwrap_or_default();
+    note + &quoted(&end.join("\n"), OUTPUT_LINES, style)
 }
 
 fn text_of(content: &[Block]) -> String {

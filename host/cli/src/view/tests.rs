@@ -85,7 +85,7 @@ fn failures_say_who_has_to_act() {
         intended("c1", "Bash", json!({"command": "ls"})),
         finished("c1", "Bash", failed, "not confined: files"),
     ]);
-    assert_eq!(text, "  ▸ Bash ls  ✗ 7 ms  (this host does not provide it)\n    │ not confined: files\n");
+    assert_eq!(text, "  ▸ Bash ls  ✗ 7 ms  (this setup does not allow it)\n    │ not confined: files\n");
 }
 
 #[test]
@@ -99,5 +99,56 @@ fn a_run_ends_with_its_cost() {
     assert_eq!(
         text,
         "\n✗ failed 1.0 s · 2 turns · 0 calls · 1.5k tokens in, 20 out · $0.0123\n  BudgetSpent: the budget\\u{1b}[2J is spent\n"
+    );
+}
+
+#[test]
+fn what_follows_a_prompt_begins_below_it() {
+    let mut out = Vec::new();
+    let mut view = View::new(&mut out, Style::PLAIN);
+    view.note("one").unwrap();
+    view.prompt().unwrap();
+    assert!(view.is_prompted());
+    view.note("two").unwrap();
+    assert!(!view.is_prompted());
+    view.prompt().unwrap();
+    view.answered();
+    view.note("three").unwrap();
+    assert_eq!(String::from_utf8(out).unwrap(), "one\n\ntwo\nthree\n");
+}
+
+#[test]
+fn a_flood_is_cut_and_its_end_is_shown() {
+    let live = json!({"live": {"kind": "callOutput", "data": {"run": "r", "call": "c1", "stream": "stdout", "text": "y\n".repeat(1000)}}});
+    let text = shown(&[
+        intended("c1", "Bash", json!({"command": "yes"})),
+        live,
+        finished("c1", "Bash", json!({"type": "done"}), "the end\n"),
+    ]);
+    assert_eq!(text.matches("│ y").count(), 400);
+    assert!(
+        text.ends_with("    │ … 600 lines more; the result ends so:\n    │ the end\n  └ ✓ 7 ms\n"),
+        "{}",
+        &text[text.len() - 200..]
+    );
+}
+
+#[test]
+fn a_failure_is_told_once_and_a_stop_briefly() {
+    let ended = |outcome: &str, reason: &str, message: &str| {
+        json!({"kind": "run.finished", "data": {"run": "r", "outcome": outcome, "reason": reason,
+            "message": message, "cost": 0, "turns": 1, "usage": {"inputTokens": 0, "outputTokens": 0}}})
+    };
+    let phase = |phase: &str, reason: &str, message: &str| json!({"kind": "session.phase", "data": {"phase": phase, "reason": reason, "message": message}});
+    let check = |events: &[Value], expected: &str| assert_eq!(shown(events), expected);
+    let head = |word: &str| format!("\n{word} 1 turn · 0 calls · 0 tokens in, 0 out · $0.0000\n");
+    check(
+        &[ended("failed", "BudgetSpent", "spent"), phase("Failed", "BudgetSpent", "spent")],
+        &(head("✗ failed") + "  BudgetSpent: spent\n"),
+    );
+    check(&[phase("Failed", "BudgetSpent", "spent")], "failed: BudgetSpent: spent\n");
+    check(
+        &[ended("interrupted", "StoppedByUser", ""), phase("Stopped", "StoppedByUser", "")],
+        &(head("■ interrupted") + "  StoppedByUser\nStopped: StoppedByUser\n"),
     );
 }

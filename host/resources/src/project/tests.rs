@@ -30,6 +30,8 @@ fn settings_are_read_and_checked() {
     check(&json!({"plugins": {"grants": [{"digest": "x", "effects": []}]}}), Err("grants[0].digest"));
     check(&json!({"permissions": {"fetchHosts": ["https://a.b/"]}}), Err("fetchHosts[0]"));
     check(&json!({"permissions": {"allowBypas": true}}), Err("did you mean \"allowBypass\"?"));
+    check(&json!({"permissions": {"maxWorkspaceMib": 64}}), Ok(()));
+    check(&json!({"permissions": {"maxWorkspaceMib": 0}}), Err("must be 1 to 4096"));
     check(&json!({"defaults": {"budget": -1.0}}), Err("spec.defaults.budget"));
     check(&json!({"kind": "Other", "spec": {}}), Err("kind"));
 }

@@ -85,6 +85,7 @@ impl Posted {
             inactivity: inactivity_timeout.map(Duration::from_secs).or(policy.inactivity),
             stop_on_run_finished,
             workspace: source(workspace, &mut problems),
+            workspace_bytes: policy.max_workspace_bytes,
             environment: environment(environment_variables, &mut problems),
             max_turns: turns(max_turns, &mut problems),
             process_network: network(process_network, policy, &mut problems),

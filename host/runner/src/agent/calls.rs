@@ -4,6 +4,7 @@
 
 use super::{Agent, Ended};
 use crate::{
+    beneath::FileError,
     changes::{ChangeError, Changes},
     conversation::OpenUse,
     host::{
@@ -96,6 +97,9 @@ impl Agent {
             duration_ms: u64::try_from(began.elapsed().saturating_sub(waited).as_millis())
                 .unwrap_or(u64::MAX),
         }));
+        if self.toolbox.find(&used.name).is_some_and(|tool| tool.runs_programs()) {
+            self.usage.look().await;
+        }
         Ok(())
     }
 
@@ -210,8 +214,16 @@ impl Agent {
                 Decision::Deny { reason } => return Outcome::declined(reason.raw()),
             },
         }
+        let growth = changes.growth();
+        if let Err(no_room) = self.usage.take(growth) {
+            return Outcome::change_failed(&no_room.into());
+        }
         let root = self.root.clone();
-        match tokio::task::spawn_blocking(move || changes.apply(&root)).await {
+        let applied = tokio::task::spawn_blocking(move || changes.apply(&root)).await;
+        if !matches!(applied, Ok(Ok(()))) {
+            self.usage.give_back(growth);
+        }
+        match applied {
             Ok(Ok(())) => done.with(observed(&subject)),
             Ok(Err(error)) => Outcome::change_failed(&error),
             Err(_) => Outcome::failed(Blame::Setup, "the change broke inside the host"),
@@ -343,9 +355,7 @@ impl Outcome {
 
     fn change_failed(error: &ChangeError) -> Self {
         let blame = match error {
-            ChangeError::File(crate::beneath::FileError::Full | crate::beneath::FileError::Failed { .. }) => {
-                Blame::Setup
-            }
+            ChangeError::File(FileError::Full | FileError::Failed { .. }) => Blame::Setup,
             _ => Blame::Model,
         };
         Self::failed(blame, format!("Nothing was changed: {error}"))

@@ -9,7 +9,7 @@ use crate::{
     past::Past,
     settings::{SessionFolder, verifying_key},
     tools::{Loader, Toolbox},
-    workspace::{self, Workspace},
+    workspace::{self, Usage, Workspace},
 };
 use model::{
     event::Event,
@@ -49,7 +49,8 @@ impl Parts {
             approved: Mutex::new(std::mem::take(&mut past.approved)),
         };
         let (queue, state) = (past.open_runs.clone(), std::mem::take(&mut past.state));
-        let workspace = Workspace { root: root.clone(), baseline, http: http.clone() };
+        let usage = Usage::new(root.clone(), binding.limits.session.workspace_bytes);
+        let workspace = Workspace { root: root.clone(), baseline, http: http.clone(), usage: usage.clone() };
         let agent = Arc::new(Agent {
             binding,
             link,
@@ -58,6 +59,7 @@ impl Parts {
             permissions: Arc::new(permissions),
             root,
             workspace: folder.workspace(),
+            usage,
             launcher,
             state: Arc::new(Mutex::new(state)),
             past: Mutex::new(past),
@@ -66,6 +68,10 @@ impl Parts {
         tokio::spawn({
             let agent = agent.clone();
             async move { agent.toolbox.load().await }
+        });
+        tokio::spawn({
+            let agent = agent.clone();
+            async move { agent.guard_room().await }
         });
         let (taken, owes_diff) = (queue.clone(), watch::Sender::new(false));
         Ok(Session { agent, workspace, queue: queue.into(), current: None, taken, owes_diff })

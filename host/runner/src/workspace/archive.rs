@@ -2,12 +2,12 @@
 
 use super::{compare::Content, walk};
 use crate::{
-    beneath::{FileError, Regular, Root},
+    beneath::{FileError, Root},
     diff::{Mode, Side},
 };
 use flate2::{Compression, read::GzDecoder, write::GzEncoder};
 use std::{
-    io::{self, Read as _},
+    io,
     path::{Component, Path},
 };
 use tar::{EntryType, Header};
@@ -15,6 +15,8 @@ use tar::{EntryType, Header};
 /// Of the files in an archive that is made here.
 const MAX_BYTES: u64 = 256 << 20;
 const MAX_ENTRIES: u64 = 200_000;
+/// Of a name or of attributes, which are read into memory.
+const MAX_NAME_BYTES: u64 = 64 << 10;
 
 pub(super) struct Writer {
     tar: tar::Builder<GzEncoder<Vec<u8>>>,
@@ -67,6 +69,8 @@ pub enum UnpackError {
     Archive(#[source] io::Error),
     #[error("the archive holds more than {0} bytes or too many files")]
     TooLarge(u64),
+    #[error("the archive holds a name or attributes of more than {MAX_NAME_BYTES} bytes")]
+    LongName,
     #[error("the archive names a file outside itself")]
     Outside,
     #[error(transparent)]
@@ -78,6 +82,7 @@ pub enum UnpackError {
 /// # Errors
 /// When it is no archive, names a path outside, or is larger than `max` bytes.
 pub fn unpack(archive: &[u8], root: &Root, max: u64) -> Result<(), UnpackError> {
+    headers(archive, max)?;
     let mut archive = tar::Archive::new(GzDecoder::new(archive));
     let (mut bytes, mut entries) = (0, 0);
     for entry in archive.entries().map_err(UnpackError::Archive)? {
@@ -93,11 +98,36 @@ pub fn unpack(archive: &[u8], root: &Root, max: u64) -> Result<(), UnpackError> 
             EntryType::Directory => drop(root.make_folder(&path)?),
             EntryType::Regular | EntryType::Continuous => {
                 let executable = entry.header().mode().is_ok_and(|mode| mode & 0o111 != 0);
-                let mut content = Vec::new();
-                entry.read_to_end(&mut content).map_err(UnpackError::Archive)?;
-                root.write(&path, &Regular { bytes: content, executable })?.place()?;
+                root.write_from(&path, executable, &mut entry)?.place()?;
             }
             _ => {}
+        }
+    }
+    Ok(())
+}
+
+/// What the headers say, before anything is made or kept: a small archive can become a huge one.
+fn headers(archive: &[u8], max: u64) -> Result<(), UnpackError> {
+    let mut archive = tar::Archive::new(GzDecoder::new(archive));
+    let entries = archive.entries().map_err(UnpackError::Archive)?.raw(true);
+    let (mut bytes, mut count) = (0_u64, 0);
+    for entry in entries {
+        let entry = entry.map_err(UnpackError::Archive)?;
+        let kind = entry.header().entry_type();
+        let described = kind.is_gnu_longname()
+            || kind.is_gnu_longlink()
+            || kind.is_pax_local_extensions()
+            || kind.is_pax_global_extensions();
+        if described {
+            if entry.size() > MAX_NAME_BYTES {
+                return Err(UnpackError::LongName);
+            }
+            continue;
+        }
+        bytes = bytes.saturating_add(entry.size());
+        count += 1;
+        if bytes > max || count > MAX_ENTRIES {
+            return Err(UnpackError::TooLarge(max));
         }
     }
     Ok(())
@@ -160,6 +190,8 @@ mod tests {
         check("large", |t| add(t, Regular, "b", &[0; 101]), Err("more than 100"));
         check("git", |t| add(t, Regular, "a/.git/config", b"x"), Ok(&[]));
         check("fifo", |t| add(t, Fifo, "f", b""), Ok(&[]));
+        let name = [b'a'; 70_000];
+        check("long name", |t| add(t, EntryType::GNULongName, "n", &name), Err("a name or attributes"));
         check(
             "through a link",
             |t| {

@@ -33,6 +33,8 @@ struct Count {
     most: u64,
     /// Not before this is it worth another look.
     due: Instant,
+    /// Somebody wanted to look before that.
+    owed: bool,
 }
 
 /// There is no room for more.
@@ -49,15 +51,16 @@ pub struct NoRoom {
 impl Usage {
     #[must_use]
     pub fn new(root: Root, limit: u64) -> Self {
-        let count = Mutex::new(Count { used: 0, most: limit, due: Instant::now() });
-        Self(Arc::new(Shared { root, limit, count, over: watch::Sender::new(false) }))
+        let count = Count { used: 0, most: limit, due: Instant::now(), owed: false };
+        let over = watch::Sender::new(false);
+        Self(Arc::new(Shared { root, limit, count: Mutex::new(count), over }))
     }
 
     /// A run begins with what is there.
     pub async fn begin(&self) {
+        let used = self.add_up(u64::MAX).await;
+        self.count().most = if used == u64::MAX { self.0.limit } else { used.max(self.0.limit) };
         self.0.over.send_replace(false);
-        self.count().most = u64::MAX;
-        self.add_up().await;
     }
 
     /// Takes room for `more` bytes; less than none gives some back.
@@ -74,18 +77,40 @@ impl Usage {
         Ok(())
     }
 
-    /// Programs ran, or run: looks again, unless looking would take too much of the time.
+    /// What was taken was not used.
+    pub fn give_back(&self, taken: i64) {
+        let mut count = self.count();
+        count.used = count.used.saturating_add_signed(taken.saturating_neg());
+    }
+
+    /// Something else than [`Usage::take`] may have changed it: looks, or leaves that to [`Usage::guard`] where looking
+    /// would take too much of the time.
     pub async fn look(&self) {
-        if self.count().due <= Instant::now() {
-            self.add_up().await;
+        let most = {
+            let mut count = self.count();
+            count.owed = count.due > Instant::now();
+            if count.owed {
+                return;
+            }
+            count.most
+        };
+        let used = self.add_up(most).await;
+        self.0.over.send_replace(used > most);
+        if used <= most {
+            self.count().most = used.max(self.0.limit);
         }
     }
 
-    /// Looks again and again, as long as it is polled.
-    pub async fn watch(&self) {
+    /// Looks while programs run, for ever; `busy` says whether, `end` ends them where there is too much.
+    pub async fn guard(&self, busy: impl Fn() -> bool, end: impl Fn()) {
         loop {
             tokio::time::sleep(PERIOD).await;
-            self.look().await;
+            if busy() || self.count().owed {
+                self.look().await;
+            }
+            if *self.0.over.borrow() {
+                end();
+            }
         }
     }
 
@@ -106,18 +131,14 @@ impl Usage {
         )
     }
 
-    async fn add_up(&self) {
-        let (root, stop) = (self.0.root.clone(), self.count().most);
-        let began = Instant::now();
-        let Ok(used) = tokio::task::spawn_blocking(move || root.bytes(stop)).await else { return };
+    async fn add_up(&self, enough: u64) -> u64 {
+        let (root, began) = (self.0.root.clone(), Instant::now());
+        let added = tokio::task::spawn_blocking(move || root.bytes(enough)).await;
         let mut count = self.count();
         count.due = Instant::now() + began.elapsed() * PART;
-        count.used = used;
-        if used > count.most {
-            self.0.over.send_replace(true);
-        } else {
-            count.most = used.max(self.0.limit);
-        }
+        count.owed = false;
+        count.used = added.unwrap_or(count.used);
+        count.used
     }
 
     fn count(&self) -> MutexGuard<'_, Count> {
@@ -144,7 +165,8 @@ mod tests {
     }
 
     async fn is_over(usage: &Usage) -> bool {
-        usage.add_up().await;
+        usage.count().due = Instant::now();
+        usage.look().await;
         *usage.0.over.borrow()
     }
 

@@ -69,6 +69,16 @@ pub(crate) async fn decide(
 }
 
 pub(super) fn decision(document: Value) -> Result<Decision, Problem> {
+    // A field that nobody reads could be taken for a condition.
+    let known = ["decision", "reason"];
+    let unknown =
+        document.as_object().and_then(|fields| fields.keys().find(|name| !known.contains(&name.as_str())));
+    if let Some(name) = unknown {
+        return Err(Problem::invalid(format!(
+            "a decision has no field {:?}",
+            model::render::line(&name.as_str().into(), 100)
+        )));
+    }
     serde_json::from_value(document).map_err(|error| {
         Problem::invalid(format!("{error}; send {{\"decision\": \"once\" | \"session\"}} or {{\"decision\": \"deny\", \"reason\": …}}"))
     })

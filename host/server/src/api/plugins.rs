@@ -60,7 +60,7 @@ pub(crate) async fn upload(
         uploaded.map_err(|error| Problem::failed("the upload failed", &error))?.map_err(|e| match e {
             UploadError::NotAdmissible(why) => Problem::not_admissible(why.to_string()),
             UploadError::Against(why) => Problem::conflict(why),
-            UploadError::Io(error) => Problem::failed("the plugin cannot be kept", &error),
+            UploadError::Io(error) => Problem::io("the plugin cannot be kept", &error),
         })?;
     Ok((StatusCode::CREATED, Json(shown(&plugin, &project))))
 }
@@ -140,7 +140,7 @@ pub(crate) async fn remove(
     api.catalogue.remove(&path.plugin).map_err(|error| match error {
         RemoveError::NotFound => Problem::not_found(error.to_string()),
         RemoveError::FirstParty => Problem::conflict(error.to_string()),
-        RemoveError::Io(error) => Problem::failed("the plugin cannot be removed", &error),
+        RemoveError::Io(error) => Problem::io("the plugin cannot be removed", &error),
     })?;
     Ok(StatusCode::NO_CONTENT)
 }

@@ -97,7 +97,9 @@ impl Around {
         };
         let standing = |plugin: Arc<Plugin>| match plugin.standing(&project.policy) {
             Standing::Granted(granted) => Some((plugin, granted)),
-            Standing::Waiting | Standing::Revoked => None,
+            // Presence is not capability: it runs with none, and what it tries is refused where everybody sees it.
+            Standing::Waiting => Some((plugin, EffectSet::new())),
+            Standing::Revoked => None,
         };
         Ok(known.into_iter().filter_map(standing).collect())
     }

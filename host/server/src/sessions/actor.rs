@@ -84,6 +84,8 @@ struct Link {
     hello: Hello,
     /// It knows who it is.
     bound: bool,
+    /// What it was told of since as revoked.
+    revoked: Vec<Digest>,
     /// It said that it ends.
     bye: bool,
 }
@@ -219,7 +221,10 @@ impl Actor {
             Command::Desire { desired, reply } => drop(reply.send(self.desire(desired).await)),
             Command::Delete { reply } => self.delete(reply).await,
             Command::Files { request, reply } => self.files(request, reply),
-            Command::Reserve { charge, worst, reply } => drop(reply.send(self.reserve(&charge, worst).await)),
+            Command::Reserve { charge, worst, reply } => {
+                self.tell_revoked().await;
+                drop(reply.send(self.reserve(&charge, worst).await));
+            }
             Command::Settle { charge, settlement, reply } => {
                 self.settle(&charge, settlement).await;
                 let _ = reply.send(());

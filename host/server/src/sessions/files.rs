@@ -20,10 +20,26 @@ pub(super) async fn files(
     let asked = request.clone();
     let answer = registry.ask(uid, |reply| Command::Files { request: asked, reply });
     match tokio::time::timeout(TIMEOUT, answer).await.map_err(|_| FilesError::Timeout)?? {
-        Ok(answer) => Ok(answer?),
+        Ok(answer) => of_the_session(registry, uid, answer?).await,
         Err(None) => Err(FilesError::NotAwake),
         Err(Some(snapshot)) => asleep(registry, uid, request, &snapshot).await,
     }
+}
+
+/// A runner names what it uploaded for this session. Whatever else it names is another session's, and not handed out.
+async fn of_the_session(registry: &Registry, uid: &SessionUid, reply: Reply) -> Result<Reply, FilesError> {
+    let named = match &reply {
+        Reply::Blob { blob, .. } => vec![blob],
+        Reply::Diff { diff, archive, .. } => vec![diff, archive],
+        _ => vec![],
+    };
+    for blob in named {
+        if !registry.store().owns_blob(uid, blob).await? {
+            let why = format!("the runner named {blob}, which it did not upload");
+            return Err(RequestError::Failed(why).into());
+        }
+    }
+    Ok(reply)
 }
 
 async fn asleep(
@@ -59,7 +75,9 @@ async fn asleep(
 /// A regular file's bytes out of an archive of changed files.
 fn extract(archive: &Path, wanted: &str) -> std::io::Result<Option<Vec<u8>>> {
     let wanted = wanted.trim_start_matches("/workspace").trim_start_matches('/');
-    let mut archive = tar::Archive::new(GzDecoder::new(std::fs::File::open(archive)?));
+    // A runner made it, and names and attributes are read into memory: what it unpacks to has an end.
+    let packed = GzDecoder::new(std::fs::File::open(archive)?);
+    let mut archive = tar::Archive::new(packed.take(MAX_BLOB_BYTES as u64));
     for entry in archive.entries()? {
         let entry = entry?;
         let path = entry.path()?;

@@ -6,7 +6,7 @@ use rustix::fs::{Mode, OFlags};
 use std::{
     fs::{File, FileTimes, Permissions},
     io::{self, ErrorKind},
-    os::unix::fs::PermissionsExt,
+    os::unix::fs::{MetadataExt, PermissionsExt},
     path::{Component, Path},
     sync::{
         Arc,
@@ -14,18 +14,28 @@ use std::{
     },
 };
 
+pub(super) struct Rules<'a> {
+    pub(super) include_ignored: bool,
+    /// The server's own folder.
+    pub(super) own: &'a Path,
+    pub(super) max_bytes: u64,
+}
+
+/// What was met and not entered.
+#[derive(Default)]
+struct Passed {
+    git: AtomicU64,
+    own: AtomicU64,
+}
+
 /// What a person's folder holds, without what its ignore files leave out (unless asked), and without anything that is
-/// active or leads outside.
-pub(super) fn tree(
-    from: &Path,
-    to: &Path,
-    include_ignored: bool,
-    max_bytes: u64,
-) -> Result<LeftOut, PrepareError> {
-    let git = Arc::new(AtomicU64::new(0));
+/// active, leads outside or is the server's.
+pub(super) fn tree(from: &Path, to: &Path, rules: &Rules<'_>) -> Result<LeftOut, PrepareError> {
+    let passed = Arc::new(Passed::default());
     let mut left_out = LeftOut::default();
+    let max_bytes = rules.max_bytes;
     let mut room = max_bytes;
-    for entry in walk(from, include_ignored, Arc::clone(&git)) {
+    for entry in walk(from, rules, Arc::clone(&passed)) {
         let entry = entry.map_err(|error| {
             PrepareError::io(from)(
                 error.into_io_error().unwrap_or_else(|| io::Error::other("cannot be walked")),
@@ -42,11 +52,15 @@ pub(super) fn tree(
             }
         })?;
     }
-    left_out.git = git.load(Ordering::Relaxed);
+    left_out.git = passed.git.load(Ordering::Relaxed);
+    left_out.own = passed.own.load(Ordering::Relaxed);
     Ok(left_out)
 }
 
-fn walk(from: &Path, include_ignored: bool, git: Arc<AtomicU64>) -> ignore::Walk {
+fn walk(from: &Path, rules: &Rules<'_>, passed: Arc<Passed>) -> ignore::Walk {
+    // By identity, not by name: it may be mounted twice.
+    let own = rules.own.metadata().ok().map(|own| (own.dev(), own.ino()));
+    let include_ignored = rules.include_ignored;
     WalkBuilder::new(from)
         .hidden(false)
         .follow_links(false)
@@ -58,8 +72,12 @@ fn walk(from: &Path, include_ignored: bool, git: Arc<AtomicU64>) -> ignore::Walk
         .ignore(!include_ignored)
         .filter_entry(move |entry| {
             let is_git = entry.depth() > 0 && entry.file_name() == ".git";
-            git.fetch_add(u64::from(is_git), Ordering::Relaxed);
-            !is_git
+            passed.git.fetch_add(u64::from(is_git), Ordering::Relaxed);
+            let is_folder = entry.file_type().is_some_and(|kind| kind.is_dir());
+            let is_own =
+                is_folder && entry.metadata().is_ok_and(|folder| own == Some((folder.dev(), folder.ino())));
+            passed.own.fetch_add(u64::from(is_own), Ordering::Relaxed);
+            !is_git && !is_own
         })
         .build()
 }

@@ -10,7 +10,7 @@ use server::{
     scheduler::{LocalScheduler, LocalSettings},
     sessions::{Launch, LaunchError, Launcher},
 };
-use std::{fs, os::unix::fs::PermissionsExt, path::Path, time::Duration};
+use std::{fs, path::Path, time::Duration};
 use tokio::{sync::oneshot, time::timeout};
 
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -37,10 +37,16 @@ fn scheduler(dir: &Path, runner: &str) -> LocalScheduler {
     let programs = dir.join("bin");
     fs::create_dir_all(&programs).unwrap();
     for (name, text) in [("vteam-runner", runner), ("vteam-exec", EXEC)] {
-        fs::write(programs.join(name), text).unwrap();
-        fs::set_permissions(programs.join(name), fs::Permissions::from_mode(0o755)).unwrap();
+        let source = programs.join(format!("{name}.sh"));
+        fs::write(&source, text).unwrap();
+        // By a process of its own: a descriptor open for writing that another test's child inherits makes it "busy".
+        let mut install = std::process::Command::new("install");
+        assert!(
+            install.args(["-m", "755"]).args([&source, &programs.join(name)]).status().unwrap().success()
+        );
     }
     LocalScheduler::new(LocalSettings {
+        data: dir.join("data"),
         sessions: dir.join("sessions"),
         socket: dir.join("runner.sock"),
         programs,
@@ -93,6 +99,7 @@ async fn a_runner_has_what_it_was_given_and_ends_with_everything() {
 
     // Another server finds it.
     let other = LocalScheduler::new(LocalSettings {
+        data: dir.path().join("data"),
         sessions: dir.path().join("sessions"),
         socket: dir.path().join("runner.sock"),
         programs: dir.path().join("bin"),

@@ -114,11 +114,20 @@ impl Launcher {
     }
 
     pub(super) fn kill(&self, id: u64) {
-        let under_way = |running: &Arc<Running>| running.look(|state| !matches!(state.sort, Sort::Ended(_)));
-        if self.running().get(&id).is_some_and(under_way) {
+        if self.running().get(&id).is_some_and(|running| running.is_under_way()) {
             // A launcher that is gone has ended everything.
             drop(frame::encode(&ToExec::Kill { id }).map(|frame| self.0.to.send(frame)));
         }
+    }
+
+    /// Whether programs run, in the background too.
+    pub fn is_busy(&self) -> bool {
+        self.running().values().any(|running| running.is_under_way())
+    }
+
+    pub fn kill_all(&self) {
+        let all: Vec<u64> = self.running().keys().copied().collect();
+        all.into_iter().for_each(|id| self.kill(id));
     }
 
     pub(super) fn forget(&self, id: u64) {
@@ -195,6 +204,10 @@ impl Ended {
 }
 
 impl Running {
+    fn is_under_way(&self) -> bool {
+        self.look(|state| !matches!(state.sort, Sort::Ended(_) | Sort::Refused(_)))
+    }
+
     pub(super) fn look<T>(&self, look: impl FnOnce(&State) -> T) -> T {
         look(&self.state.lock().unwrap_or_else(PoisonError::into_inner))
     }

@@ -16,9 +16,12 @@ fn plugin() -> Plugin {
 
 /// A program in the compiler's place: what the server believes of its answers is what is tested here.
 fn native(dir: &Path, script: &str) -> Native {
-    let compiler = dir.join("compiler");
-    fs::write(&compiler, format!("#!/bin/sh\n{script}")).unwrap();
-    fs::set_permissions(&compiler, fs::Permissions::from_mode(0o755)).unwrap();
+    let (text, compiler) = (dir.join("compiler.sh"), dir.join("compiler"));
+    fs::write(&text, format!("#!/bin/sh\n{script}")).unwrap();
+    // By a process of its own: a descriptor open for writing that another test's child inherits makes it "busy".
+    let installed =
+        std::process::Command::new("install").args(["-m", "755"]).args([&text, &compiler]).status().unwrap();
+    assert!(installed.success());
     Native::open(dir.join("native"), compiler, Key::open(&dir.join("key")).unwrap()).unwrap()
 }
 

@@ -153,7 +153,7 @@ impl Actor {
             epoch,
             token: SecretString::from(token),
             workspace: self.accepted.workspace.clone(),
-            workspace_bytes: self.registry.settings.limits.session.workspace_bytes,
+            workspace_bytes: self.workspace_bytes(),
             exited: self.exited_notice(epoch),
         };
         let (registry, uid) = (Arc::clone(&self.registry), self.record.uid.clone());

@@ -100,8 +100,12 @@ impl Actor {
             return Err("the runner answered something else".to_owned());
         };
         for blob in [&diff, &archive] {
-            let kept = self.registry.store().keep_blob(&self.record.uid, blob).await;
-            kept.map_err(|error| format!("{blob}: {error}"))?;
+            // The runner uploaded it: whatever else it names is another session's.
+            match self.registry.store().owns_blob(&self.record.uid, blob).await {
+                Ok(true) => {}
+                Ok(false) => return Err(format!("{blob}: the runner did not upload it")),
+                Err(error) => return Err(format!("{blob}: {error}")),
+            }
         }
         Ok(Snapshot { run: ended.run.clone(), diff, archive, files_changed, added, removed })
     }

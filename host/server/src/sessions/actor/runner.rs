@@ -48,7 +48,7 @@ impl Actor {
         let resumes = hello.resumes.is_some_and(|resume| resume.epoch == epoch);
         tracing::info!(session = %self.record.reference, %epoch, resumes, "runner dialled in");
         // A connection that is replaced ends with its sender.
-        self.link = Some(Link { id, to, hello, bound: resumes, bye: false });
+        self.link = Some(Link { id, to, hello, bound: resumes, revoked: vec![], bye: false });
         self.runner = Runner::Connected { epoch };
         self.give_up_snapshot();
         self.tell(FromServer::Welcome { version });
@@ -111,6 +111,17 @@ impl Actor {
         self.go_on();
     }
 
+    /// Before each call of the model, so that a revocation reaches a run under way.
+    pub(super) async fn tell_revoked(&mut self) {
+        let policy = self.registry.surroundings.policy(self.record.reference.project.clone()).await;
+        let Some(link) = self.link.as_mut().filter(|link| link.bound && link.revoked != policy.revoked)
+        else {
+            return;
+        };
+        link.revoked.clone_from(&policy.revoked);
+        self.tell(FromServer::Revoked { digests: policy.revoked });
+    }
+
     async fn commit_binding(&mut self, version: String, material: &Material) -> Result<(), AppendError> {
         let pin = |plugin: &protocol::control::PluginBinding| PinnedPlugin {
             id: plugin.id.clone(),
@@ -168,7 +179,13 @@ impl Actor {
         let session = &mut limits.session;
         session.run_ms = u64::try_from(self.run_limit().as_millis()).unwrap_or(u64::MAX);
         session.max_turns = self.accepted.max_turns.unwrap_or(session.max_turns).min(session.max_turns);
+        session.workspace_bytes = self.workspace_bytes();
         limits
+    }
+
+    pub(super) fn workspace_bytes(&self) -> u64 {
+        let most = self.registry.settings.limits.session.workspace_bytes;
+        self.accepted.workspace_bytes.unwrap_or(most).min(most)
     }
 
     /// Has a bound runner work on the run under way. Idempotent for the runner.

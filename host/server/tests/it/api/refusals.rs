@@ -28,7 +28,8 @@ async fn each_refusal_is_a_problem_that_says_what_to_do() {
     check(get.clone(), "/api/projects/NONE", Value::Null, 400, "malformed", "DNS label").await;
     check(delete.clone(), "/api/projects/default", Value::Null, 409, "conflict", "always there").await;
     check(post.clone(), "/api/projects", json!({"name": "p"}), 409, "conflict", "").await;
-    check(get.clone(), &format!("{sessions}/none"), Value::Null, 404, "not-found", "no such session").await;
+    check(get.clone(), &format!("{sessions}/none"), Value::Null, 404, "not-found", "no session of this name")
+        .await;
     check(post.clone(), sessions, json!({"promt": "x"}), 422, "invalid", "did you mean \"prompt\"?").await;
     check(
         post.clone(),

@@ -1,16 +1,17 @@
 use super::{
-    fake::{Fake, http},
+    fake::{Fake, Over, http},
     people::fetch_approval,
-    world::{Stage, World, play, settings, spec, told},
+    world::{Stage, World, interactive, play, settings, spec, told},
 };
+use futures::StreamExt as _;
 use model::{
-    event::{Event, RunFinished, RunOutcome},
+    event::{Event, RunEnd, RunFinished, RunOutcome},
     id::{Digest, RunnerSeq},
     lifecycle::{Phase, Reason},
     limits::Limits,
 };
 use protocol::{
-    control::{Ask, FromRunner, MAX_FRAME_BYTES, Sequenced},
+    control::{Ask, FromRunner, FromServer, MAX_FRAME_BYTES, Reply, Request, Sequenced},
     http::{BLOBS, HISTORY},
 };
 use server::sessions::Settings;
@@ -125,4 +126,51 @@ async fn tokens_open_one_session_and_die_with_their_epoch() {
     world.until(&first.uid, |event| matches!(event, Event::RunnerBound(bound) if bound.epoch.0 == 2)).await;
     assert_eq!(get(Some(token.clone()), None, history()).await, 401);
     assert!(Fake::dial(&socket, &token).await.is_err());
+}
+
+/// Answers each request with bytes of another session.
+async fn names_what_is_theirs(stage: Stage) -> Result<(), Over> {
+    let mut fake = Fake::bound(&stage.socket, &stage.token).await?;
+    let run = fake.open_run().await.unwrap();
+    fake.end(&run, RunEnd::Done).await?;
+    while let Some(Ok(message)) = fake.stream.next().await {
+        let Ok(text) = message.into_text() else { continue };
+        if let Ok(FromServer::Request { id, request }) = serde_json::from_str(&text) {
+            let theirs = || Digest::of(THEIRS);
+            let reply = match request {
+                Request::Diff => {
+                    Reply::Diff { diff: theirs(), archive: theirs(), files_changed: 1, added: 1, removed: 0 }
+                }
+                _ => Reply::Blob { blob: theirs(), size: 6 },
+            };
+            fake.say(&FromRunner::Response { id, result: Ok(reply) }).await?;
+        }
+    }
+    Ok(())
+}
+
+const THEIRS: &[u8] = b"theirs";
+
+#[tokio::test]
+async fn naming_another_sessions_bytes_does_not_get_them() {
+    let tokens: Arc<Mutex<Vec<String>>> = Arc::default();
+    let seen = Arc::clone(&tokens);
+    let world = World::new(play(move |stage| {
+        seen.lock().unwrap().push(stage.token.clone());
+        names_what_is_theirs(stage)
+    }))
+    .await;
+    let other = "other".parse().unwrap();
+    let theirs = world.sessions.store().put_blob(Some(&other), THEIRS.to_vec()).await.unwrap();
+    let session = world.create(interactive()).await.record;
+    let events = world.until_phase(&session.uid, Phase::Waiting).await;
+    assert!(!events.iter().any(|event| matches!(event, Event::Snapshot(_))), "{:?}", told(&events));
+    for request in [Request::Read { path: "a".to_owned() }, Request::Archive, Request::Diff] {
+        let answer = world.sessions.files(&session.reference, request.clone()).await;
+        assert!(answer.is_err(), "{request:?}: {answer:?}");
+    }
+    let token = tokens.lock().unwrap()[0].clone();
+    let path = format!("{BLOBS}/{theirs}");
+    assert_eq!(http(&world.socket, Some(&token), None, "GET", &path, vec![]).await.0, 404);
+    world.verify();
 }

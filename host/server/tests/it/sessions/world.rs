@@ -288,6 +288,7 @@ pub(crate) fn spec() -> Accepted {
         inactivity: None,
         stop_on_run_finished: false,
         workspace: Source::Empty,
+        workspace_bytes: None,
         environment: Default::default(),
         max_turns: None,
         process_network: ProcessNetwork::None,

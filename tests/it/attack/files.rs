@@ -1,0 +1,256 @@
+//! Repositories, archives and paths that mean to lead somewhere else.
+
+use super::{allow_bypass, bash, doors::over_tcp, script, shown};
+use crate::world::{World, folder, phase, session};
+use flate2::{Compression, write::GzEncoder};
+use model::{event::Stored, lifecycle::Phase};
+use reqwest::Method;
+use serde_json::{Value, json};
+use std::{
+    fs,
+    os::unix::fs::{FileTypeExt as _, symlink},
+    path::Path,
+};
+use tar::{EntryType, Header};
+
+const SECRET: &str = "the secret of the user";
+
+/// What is there, links not followed, as `path` lines.
+fn tree(at: &Path) -> Vec<String> {
+    fn walk(root: &Path, at: &Path, found: &mut Vec<String>) {
+        for entry in fs::read_dir(at).into_iter().flatten().flatten() {
+            found.push(entry.path().strip_prefix(root).expect("below").display().to_string());
+            if entry.file_type().expect("a kind").is_dir() {
+                walk(root, &entry.path(), found);
+            }
+        }
+    }
+    let mut found = Vec::new();
+    walk(at, at, &mut found);
+    found.sort();
+    found
+}
+
+fn hostile_repository(at: &Path, secret: &Path) {
+    folder(
+        at,
+        &[
+            (".git/config", "[core]\n\tfsmonitor = touch pwned\n"),
+            (".git/hooks/post-checkout", "#!/bin/sh\ntouch pwned\n"),
+            ("sub/.git", "gitdir: ../../elsewhere\n"),
+            ("src/main.txt", "text\n"),
+            ("a\u{1b}]0;owned\u{7}b", "escape\n"),
+        ],
+    );
+    symlink(secret, at.join("absolute")).expect("a link");
+    symlink("../secret", at.join("up")).expect("a link");
+    symlink("/proc/self/root", at.join("root")).expect("a link");
+    symlink("src/../..", at.join("turn")).expect("a link");
+    rustix::fs::mknodat(
+        rustix::fs::CWD,
+        at.join("fifo"),
+        rustix::fs::FileType::Fifo,
+        rustix::fs::Mode::from_raw_mode(0o644),
+        0,
+    )
+    .expect("a FIFO");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_repository_brings_nothing_active_in_and_an_agent_nothing_active_out() -> anyhow::Result<()> {
+    let world = World::up(&script(&[
+        bash("find . | sort; cat absolute up root/etc/passwd turn/secret .git/config; git status 2>&1 | head -1"),
+        ("Read", json!({ "file_path": "absolute" })),
+        ("Read", json!({ "file_path": ".git/config" })),
+        ("Write", json!({ "file_path": ".git/hooks/pre-commit", "content": "#!/bin/sh\ntouch pwned\n" })),
+        ("Write", json!({ "file_path": "sub/.git/config", "content": "[core]\n" })),
+        bash(
+            "mkdir -p .git/hooks src/.GIT; echo 'touch pwned' > .git/hooks/pre-commit; chmod +x .git/hooks/pre-commit; echo x > src/.GIT/config; ln -s ../../secret link; ln -s /etc etc; mkfifo pipe; echo changed > src/main.txt; ln src/main.txt second; echo new > fine",
+        ),
+    ]))
+    .await;
+    allow_bypass(&world).await?;
+    let (project, secret) = (world.dir.path().join("project"), world.dir.path().join("secret"));
+    fs::create_dir(&project)?;
+    fs::write(&secret, SECRET)?;
+    hostile_repository(&project, &secret);
+    let before = tree(&project);
+    let spec =
+        json!({ "prompt": "go", "permissionMode": "bypass", "workspace": { "dir": { "path": project } } });
+    world.create("repo", spec).await?;
+    let log = world.settled("repo").await;
+    assert_eq!(phase(&log), Some(Phase::Completed), "{:?}", shown(&log));
+    let text = shown(&log).join("\n");
+    assert!(!text.contains(SECRET) && !text.contains("fsmonitor"), "{text}");
+    assert!(!text.contains("root:x:0"), "{text}");
+    let found = shown(&log)[0].split("cat: ").next().unwrap_or_default().to_owned();
+    assert!(found.contains("src/main.txt") && !found.contains(".git") && !found.contains("fifo"), "{found}");
+
+    let diff = world.get(&format!("{}/diff", session("repo"))).await?.to_string();
+    assert!(diff.contains("+new") && !diff.contains("pwned") && !diff.contains(SECRET), "{diff}");
+    let applied = world.vteam(&["sessions", "apply", "repo", "--yes"]).output()?;
+    let said = String::from_utf8(applied.stdout)? + &String::from_utf8(applied.stderr)?;
+    assert!(!said.contains('\u{1b}') && !said.contains('\u{7}'), "{said:?}");
+    let known = |path: &String| before.contains(path) || path == "fine";
+    let after = tree(&project);
+    assert!(after.iter().all(known), "{after:?}\n{said}");
+    assert_eq!(fs::read_to_string(&secret)?, SECRET);
+    assert!(fs::symlink_metadata(project.join("fifo"))?.file_type().is_fifo());
+    assert_eq!(fs::read_to_string(project.join(".git/config"))?, "[core]\n\tfsmonitor = touch pwned\n");
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_servers_own_folder_is_nobodys_workspace() -> anyhow::Result<()> {
+    let world = World::up(&script(&[bash("find . -name token -o -name vteam.db -o -name '*.key'")])).await;
+    allow_bypass(&world).await?;
+    fs::write(world.dir.path().join("fine"), "fine")?;
+    symlink(world.data(), world.dir.path().join("alias"))?;
+    let spec = |path: &Path| json!({ "prompt": "go", "permissionMode": "bypass", "workspace": { "dir": { "path": path, "includeIgnored": true } } });
+    for (n, path) in
+        [world.data(), world.data().join("keys"), world.dir.path().join("alias/keys")].iter().enumerate()
+    {
+        let name = format!("inside-{n}");
+        if world.create(&name, spec(path)).await.is_ok() {
+            let log = world.settled(&name).await;
+            assert_eq!(phase(&log), Some(Phase::Failed), "{}: {:?}", path.display(), shown(&log));
+        }
+    }
+    world.create("around", spec(world.dir.path())).await?;
+    let log = world.settled("around").await;
+    let text = shown(&log).join("\n");
+    for name in ["token", "vteam.db", ".key"] {
+        assert!(!text.contains(name), "{text}");
+    }
+    Ok(())
+}
+
+/// One entry, whatever it is called.
+fn entry(kind: EntryType, path: &str, link: Option<&str>, content: &[u8]) -> Vec<u8> {
+    let mut header = Header::new_gnu();
+    header.as_gnu_mut().expect("GNU").name[..path.len()].copy_from_slice(path.as_bytes());
+    header.set_entry_type(kind);
+    header.set_size(content.len() as u64);
+    header.set_mode(0o7777);
+    if let Some(link) = link {
+        header.set_link_name_literal(link).expect("a link's name");
+    }
+    header.set_cksum();
+    let mut bytes = header.as_bytes().to_vec();
+    bytes.extend(content);
+    bytes.resize(bytes.len().next_multiple_of(512), 0);
+    bytes
+}
+
+/// A tar, and at its end what a tar ends with.
+fn packed(bytes: &[u8]) -> Vec<u8> {
+    use std::io::Write as _;
+    let mut gzip = GzEncoder::new(Vec::new(), Compression::fast());
+    gzip.write_all(bytes).and_then(|()| gzip.write_all(&[0; 1024])).expect("packed");
+    gzip.finish().expect("packed")
+}
+
+async fn from_archive(world: &World, name: &str, archive: Vec<u8>) -> anyhow::Result<Vec<Stored>> {
+    let put = world.request(Method::PUT, "/api/projects/default/archives").body(archive).send().await?;
+    assert_eq!(put.status(), 201, "{name}");
+    let blob = put.json::<Value>().await?["blob"].clone();
+    let spec =
+        json!({ "prompt": "go", "permissionMode": "bypass", "workspace": { "archive": { "blob": blob } } });
+    world.create(name, spec).await?;
+    Ok(world.settled(name).await)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_archive_stays_in_its_workspace() -> anyhow::Result<()> {
+    let world = World::up(&script(&[bash("find . -ls; cat */passwd passwd hard 2>&1")])).await;
+    allow_bypass(&world).await?;
+    let secret = world.dir.path().join("secret");
+    fs::write(&secret, SECRET)?;
+    let path = secret.to_str().expect("UTF-8");
+    let fine = entry(EntryType::Regular, "fine", None, b"fine");
+    for (name, bad) in [
+        ("up", entry(EntryType::Regular, "../escaped", None, b"x")),
+        ("deep-up", entry(EntryType::Regular, "a/../../escaped", None, b"x")),
+        ("absolute", entry(EntryType::Regular, "/tmp/vteam-escaped", None, b"x")),
+        ("long-name", entry(EntryType::GNULongName, "name", None, &[b'a'; 1 << 20])),
+    ] {
+        let log = from_archive(&world, name, packed(&[fine.clone(), bad].concat())).await?;
+        assert_eq!(phase(&log), Some(Phase::Failed), "{name}: {:?}", shown(&log));
+    }
+    assert!(!Path::new("/tmp/vteam-escaped").exists());
+    let links = [
+        fine,
+        entry(EntryType::Symlink, "l", Some("/etc"), b""),
+        entry(EntryType::Regular, "l/passwd", None, b"ours"),
+        entry(EntryType::Link, "hard", Some(path), b""),
+        entry(EntryType::Symlink, "up", Some("../../.."), b""),
+        entry(EntryType::Fifo, "fifo", None, b""),
+        entry(EntryType::Block, "block", None, b""),
+        entry(EntryType::Regular, ".git/hooks/post-checkout", None, b"#!/bin/sh\n"),
+    ]
+    .concat();
+    let log = from_archive(&world, "links", packed(&links)).await?;
+    assert_eq!(phase(&log), Some(Phase::Completed), "{:?}", shown(&log));
+    let text = shown(&log).join("\n");
+    for bad in [SECRET, "root:x:0", "fifo", "block", "post-checkout", "rws"] {
+        assert!(!text.contains(bad), "{bad}: {text}");
+    }
+    assert!(text.contains("ours") && text.contains("fine"), "{text}");
+    assert!(!fs::read_to_string("/etc/passwd")?.contains("ours"));
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn no_path_of_the_api_leads_out_of_the_workspace() -> anyhow::Result<()> {
+    let world = World::up(&script(&[bash(
+        "ln -s /etc etc; ln -s .. up; mkdir -p d; mkfifo pipe; echo in > d/in; ln d/in d/two",
+    )]))
+    .await;
+    allow_bypass(&world).await?;
+    let spec = json!({ "prompt": "go", "interactive": true, "permissionMode": "bypass" });
+    world.create("paths", spec).await?;
+    world.until("paths", "waiting phase", |log| phase(log) == Some(Phase::Waiting)).await;
+    let base = format!("{}/workspace", session("paths"));
+    let ways = [
+        "/../../../token",
+        "/%2e%2e/%2e%2e/token",
+        "/..%2f..%2f..%2ftoken",
+        "/d/..%2f..%2fjournal",
+        "/d/%2e%2e/%2e%2e/",
+        "/%2fetc%2fpasswd",
+        "//etc/passwd",
+        "/etc/passwd",
+        "/etc/",
+        "/up/journal",
+        "/up/",
+        "/pipe",
+        "/d/two",
+        "/d%00/in",
+        "/d/in%00",
+        "/..",
+        "/%ff",
+        "/..%5c..%5ctoken",
+    ];
+    for way in ways {
+        for (method, more) in [("GET", ""), ("PUT", "content-length: 0\r\n"), ("DELETE", "")] {
+            // What is in the workspace may be replaced and removed, also links and names, but not what they lead to.
+            let within = ["/pipe", "/d/two", "/etc/", "/up/", "/..%5c..%5ctoken"].contains(&way);
+            if method != "GET" && within {
+                continue;
+            }
+            let got = over_tcp(&world, method, &format!("{base}{way}"), more);
+            assert!((400..500).contains(&got), "{method} {way}: {got}");
+        }
+    }
+    let read = world.request(Method::GET, &format!("{base}/d")).send().await?;
+    assert_eq!(read.status(), 200);
+    let page =
+        world.request(Method::PUT, &format!("{base}/page.html")).body("<script>1</script>").send().await?;
+    assert_eq!(page.status(), 204);
+    let page = world.request(Method::GET, &format!("{base}/page.html")).send().await?;
+    let header = |name: &str| page.headers()[name].to_str().unwrap_or_default().to_owned();
+    assert!(header("content-disposition").starts_with("attachment"));
+    assert_eq!(header("content-type"), "application/octet-stream");
+    assert_eq!(header("x-content-type-options"), "nosniff");
+    Ok(())
+}
