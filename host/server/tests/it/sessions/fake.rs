@@ -187,6 +187,19 @@ impl Fake {
     }
 }
 
+/// A server that is being started again is waited for, as a runner does.
+async fn connected(socket: &Path) -> UnixStream {
+    let mut refusals = 0;
+    loop {
+        match UnixStream::connect(socket).await {
+            Ok(connection) => return connection,
+            Err(error) => assert!(refusals < 2000, "{error}"),
+        }
+        refusals += 1;
+        tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+    }
+}
+
 pub(crate) async fn http(
     socket: &Path,
     token: Option<&str>,
@@ -195,7 +208,7 @@ pub(crate) async fn http(
     path: &str,
     body: Vec<u8>,
 ) -> (u16, Vec<u8>) {
-    let connection = UnixStream::connect(socket).await.unwrap();
+    let connection = connected(socket).await;
     let (mut sender, task) = hyper::client::conn::http1::handshake(TokioIo::new(connection)).await.unwrap();
     tokio::spawn(task);
     let mut request = http::Request::builder().method(method).uri(path).header("host", "server");
