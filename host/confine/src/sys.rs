@@ -319,6 +319,16 @@ pub(crate) fn attempt(call: libc::c_long, arguments: [usize; 4]) -> i32 {
     }
 }
 
+/// Whether this process leads a session of its own.
+#[expect(
+    unsafe_code,
+    reason = "rustix's getsid takes 0, a leader outside this PID namespace, for impossible"
+)]
+pub(crate) fn leads_its_session() -> bool {
+    // SAFETY: takes a number.
+    unsafe { libc::getsid(0) == libc::getpid() }
+}
+
 /// Ignores a signal.
 #[expect(unsafe_code, reason = "signals")]
 pub(crate) fn ignore_signal(signal: libc::c_int) {

@@ -134,6 +134,8 @@ fn bytes_below(folder: &Path) -> u64 {
 #[derive(Debug)]
 struct Process {
     parent: i32,
+    /// 0 where whoever leads it is outside this PID namespace, which rustix's `getsid` takes for impossible.
+    session: i32,
     threads: u64,
     resident_pages: u64,
 }
@@ -152,6 +154,7 @@ fn parse(stat: &str) -> Option<Process> {
     let field = |number: usize| fields.get(number - 3);
     Some(Process {
         parent: field(4)?.parse().ok()?,
+        session: field(6)?.parse().ok()?,
         threads: field(20)?.parse().ok()?,
         resident_pages: field(24)?.parse().ok()?,
     })
@@ -161,12 +164,13 @@ fn parse(stat: &str) -> Option<Process> {
 /// whoever is its child and not the first process of a call goes. First processes do not have a session of their own.
 pub(super) fn end_orphans() {
     let me = rustix::process::getpid().as_raw_pid();
-    let own_session = rustix::process::getsid(None).ok();
     loop {
-        let children = processes().into_iter().filter(|(_, process)| process.parent == me);
-        let orphans: Vec<Pid> = children
-            .filter_map(|(pid, _)| Pid::from_raw(pid))
-            .filter(|pid| rustix::process::getsid(Some(*pid)).ok() != own_session)
+        let all = processes();
+        let own_session = all.get(&me).map(|own| own.session);
+        let orphans: Vec<Pid> = all
+            .iter()
+            .filter(|(_, process)| process.parent == me && Some(process.session) != own_session)
+            .filter_map(|(pid, _)| Pid::from_raw(*pid))
             .collect();
         if orphans.is_empty() {
             return;
@@ -186,9 +190,9 @@ mod tests {
     #[test]
     fn stat_lines_with_any_name() {
         let line =
-            "7 (a) b ( c)) S 3 7 7 0 -1 4194560 1 0 0 0 0 0 0 0 20 0 5 0 100 1000 42 18446744073709551615";
+            "7 (a) b ( c)) S 3 7 6 0 -1 4194560 1 0 0 0 0 0 0 0 20 0 5 0 100 1000 42 18446744073709551615";
         let process = parse(line).unwrap();
-        assert_eq!((process.parent, process.threads, process.resident_pages), (3, 5, 42));
+        assert_eq!((process.parent, process.session, process.threads, process.resident_pages), (3, 6, 5, 42));
         assert!(parse("7 (short").is_none());
     }
 }

@@ -70,6 +70,16 @@ impl Launcher {
         Self::command(folder, command, flags)
     }
 
+    /// Where whoever leads its session has no number, as a service manager's or container's child may find itself.
+    pub(crate) fn start_in_a_pid_namespace(flags: &[&str]) -> Self {
+        let mut command = Command::new("unshare");
+        if !rustix::process::geteuid().is_root() {
+            command.arg("--map-root-user");
+        }
+        command.args(["--pid", "--fork", "--mount-proc", env!("CARGO_BIN_EXE_vteam-exec")]);
+        Self::command(tempfile::tempdir().unwrap(), command, flags)
+    }
+
     fn command(folder: tempfile::TempDir, mut command: Command, flags: &[&str]) -> Self {
         make_folders(folder.path());
         let (ours, theirs) = UnixStream::pair().unwrap();

@@ -35,6 +35,16 @@ fn every_property_holds_for_a_user_without_privileges() {
 }
 
 #[test]
+fn every_property_holds_where_the_session_leader_is_in_another_pid_namespace() {
+    for flags in [&[], ALONE] {
+        let mut launcher = Launcher::start_in_a_pid_namespace(flags);
+        let broken: Vec<_> = launcher.properties.iter().filter(|property| !property.holds).collect();
+        assert!(broken.is_empty(), "{broken:#?}");
+        assert_eq!(launcher.run(bash("(setsid sleep 1000 &) ; echo done")).stdout, "done\n");
+    }
+}
+
+#[test]
 fn streams_codes_and_folders() {
     both(|launcher| {
         let ended = launcher.run(bash("echo out; echo err >&2; exit 3"));

@@ -133,7 +133,6 @@ pub(super) fn inherited(found: &mut Found) {
         let known = name.to_str().is_some_and(|name| OURS.contains(&name));
         found.when(!known, &format!("read the variable {}", name.to_string_lossy().escape_debug()));
     }
-    let session = rustix::process::getsid(None).ok();
-    found.when(session != Some(rustix::process::getpid()), "stay in the session of whoever started it");
+    found.when(!crate::sys::leads_its_session(), "stay in the session of whoever started it");
     found.when(fs::File::open("/dev/tty").is_ok(), "use a terminal");
 }
