@@ -114,7 +114,7 @@ pub(crate) struct RunArgs {
     /// Also copy what the folder's ignore files leave out.
     #[arg(long, requires = "dir")]
     pub(crate) include_ignored: bool,
-    /// Work in this folder itself, not on a copy.
+    /// Work in this folder itself, not on a copy; git's own files in it stay out of reach.
     #[arg(long, value_name = "FOLDER", conflicts_with = "dir")]
     pub(crate) in_place: Option<PathBuf>,
     /// Who does it, such as STAFF_ENGINEER; see `vteam personas`.

@@ -4,7 +4,7 @@ use crate::{
     exit::{Code, Failure, Outcome},
     settings::{self, Settings, Upstream},
 };
-use protocol::exec::{Property, PropertyName};
+use protocol::exec::{Confinement, Property, PropertyName};
 use server::{
     Config, Running, Server, StartError,
     broker::{ANTHROPIC_VERSION, Api, Endpoint, KeyStyle},
@@ -117,7 +117,7 @@ fn endpoint(upstream: Upstream) -> Outcome<Option<Endpoint>> {
 }
 
 /// What the launcher of this host can keep; nothing where it cannot even be started.
-pub(crate) async fn confinement(bin_dir: &Path) -> Outcome<Vec<Property>> {
+pub(crate) async fn confinement(bin_dir: &Path) -> Outcome<Confinement> {
     let exec = bin_dir.join("vteam-exec");
     let tried = tokio::task::spawn_blocking(move || confine::doctor(&exec, &std::env::temp_dir(), &[])).await;
     let tried = tried.map_err(|e| Failure::of(Code::Failed, "the canaries did not run", &e))?;
@@ -125,7 +125,10 @@ pub(crate) async fn confinement(bin_dir: &Path) -> Outcome<Vec<Property>> {
         let detail = telemetry::field::chain(&error);
         let broken =
             |name| Property { name, mechanism: "none".to_owned(), holds: false, detail: detail.clone() };
-        PropertyName::ALL.map(broken).to_vec()
+        Confinement {
+            properties: PropertyName::ALL.map(broken).to_vec(),
+            without_namespaces: Some(detail.clone()),
+        }
     }))
 }
 

@@ -14,14 +14,18 @@ const RUNS: usize = 300;
 
 fn main() {
     let plain = measure(|| drop(Command::new("/usr/bin/true").status()));
-    println!("plain: {plain:?} (median of {RUNS})");
+    row("plain", plain, plain);
     for (name, flags) in [("namespaces", &[][..]), ("Landlock alone", &["--mask", "no-userns"])] {
         let started = Instant::now();
         let mut launcher = Launcher::start(flags);
-        println!("{name}: launcher ready with canaries after {:?}", started.elapsed());
-        let confined = measure(|| drop(launcher.run(program(&["true"]))));
-        println!("{name}: {confined:?}, {:?} more than plain", confined.saturating_sub(plain));
+        println!("row | launcher, {name}: ready, its canaries run | {:.1?} | once |", started.elapsed());
+        row(name, measure(|| drop(launcher.run(program(&["true"])))), plain);
     }
+}
+
+fn row(how: &str, median: Duration, plain: Duration) {
+    let ratio = median.as_secs_f64() / plain.as_secs_f64();
+    println!("row | `true`, {how}: start to end | {median:.1?} | {ratio:.1} times plain |");
 }
 
 fn measure(mut run: impl FnMut()) -> Duration {

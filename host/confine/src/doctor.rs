@@ -1,7 +1,7 @@
 //! The table of this host.
 
 use crate::Mask;
-use protocol::exec::{FromExec, Property};
+use protocol::exec::{Confinement, FromExec};
 use protocol::frame;
 use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};
@@ -31,7 +31,7 @@ pub enum DoctorError {
 ///
 /// # Errors
 /// When the launcher cannot be started or does not answer within half a minute.
-pub fn doctor(exec: &Path, scratch: &Path, masks: &[Mask]) -> Result<Vec<Property>, DoctorError> {
+pub fn doctor(exec: &Path, scratch: &Path, masks: &[Mask]) -> Result<Confinement, DoctorError> {
     let failed = |source| DoctorError::Start { path: exec.display().to_string(), source };
     let base = scratch.join(format!("vteam-doctor-{}", std::process::id()));
     let answer =
@@ -66,11 +66,11 @@ fn start(exec: &Path, base: &Path, masks: &[Mask]) -> io::Result<UnixStream> {
     Ok(ours)
 }
 
-fn answer(mut socket: UnixStream) -> Result<Vec<Property>, DoctorError> {
+fn answer(mut socket: UnixStream) -> Result<Confinement, DoctorError> {
     socket.set_read_timeout(Some(PATIENCE)).map_err(DoctorError::Silent)?;
     loop {
         match frame::read(&mut socket).map_err(DoctorError::Silent)? {
-            Some(FromExec::Ready { properties, .. }) => return Ok(properties),
+            Some(FromExec::Ready { confinement, .. }) => return Ok(confinement),
             Some(_) => {}
             None => return Err(DoctorError::Silent(io::ErrorKind::UnexpectedEof.into())),
         }

@@ -8,6 +8,7 @@
 //! decided before the request arrives here.
 
 mod compiler;
+mod cover;
 mod doctor;
 mod domain;
 pub mod launch;
@@ -19,6 +20,7 @@ mod seccomp;
 mod sys;
 
 pub use compiler::compiler;
+pub use cover::{Git, GitKind, gits, work_in_place};
 pub use doctor::{DoctorError, doctor};
 pub use limits::ProgramLimits;
 pub use mask::{BadMask, Features, Mask};

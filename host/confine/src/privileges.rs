@@ -26,6 +26,13 @@ pub(crate) fn give_up() -> io::Result<bool> {
     Ok(bounding_set_empty)
 }
 
+/// In a new user namespace: the same numbers inside, so that files belong to whoever they belonged to.
+pub(crate) fn stay_who_you_are(uid: u32, gid: u32) -> io::Result<()> {
+    std::fs::write("/proc/self/setgroups", "deny")?;
+    std::fs::write("/proc/self/uid_map", format!("{uid} {uid} 1"))?;
+    std::fs::write("/proc/self/gid_map", format!("{gid} {gid} 1"))
+}
+
 /// Others of the same user can neither trace this process nor read its memory, environment and descriptors.
 pub(crate) fn hide() -> io::Result<()> {
     Ok(set_dumpable_behavior(DumpableBehavior::NotDumpable)?)

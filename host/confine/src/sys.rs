@@ -136,6 +136,16 @@ pub fn inherit(command: &mut Command, number: RawFd) {
     unsafe { command.pre_exec(keep) };
 }
 
+/// Moves the only thread of this process into a user and a mount namespace of its own.
+#[expect(unsafe_code, reason = "rustix marks it unsafe for what shares descriptors, which is not asked for")]
+pub(crate) fn own_mounts() -> io::Result<()> {
+    // SAFETY: takes numbers only; neither descriptors nor memory stop being shared.
+    match unsafe { libc::unshare(libc::CLONE_NEWUSER | libc::CLONE_NEWNS) } {
+        0 => Ok(()),
+        _ => Err(io::Error::last_os_error()),
+    }
+}
+
 /// Which mounts [`set_mount_attributes`] is about.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Mounts {

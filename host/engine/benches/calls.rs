@@ -95,7 +95,8 @@ async fn percentiles(work: &'static Work) {
         drop(called);
     }
     took.sort();
-    println!("{}: p50 {:?}, p99 {:?}", work.name, took[took.len() / 2], took[took.len() * 99 / 100]);
+    let (p50, p99) = (took[took.len() / 2], took[took.len() * 99 / 100]);
+    println!("row | fresh tool call, {} | {p50:.1?} | {p99:.1?} |", work.name);
 }
 
 /// Twelve tools and a persona from signed native code, as a runner does after it was bound.

@@ -55,6 +55,8 @@ pub struct Observed {
     pub run_active: Duration,
     /// Since when nothing has happened in an idle session.
     pub idle_since: Option<UnixMillis>,
+    /// When the session last changed; for a settled one, since when it is.
+    pub changed_at: UnixMillis,
     pub policy: Policy,
 }
 
@@ -67,6 +69,8 @@ pub struct Policy {
     pub run_timeout: Duration,
     /// How long an idle session keeps its runner.
     pub inactivity: Duration,
+    /// How long a settled session is kept; for ever where nobody said.
+    pub retention: Option<Duration>,
     pub max_losses: u32,
     pub backoff_base: Duration,
     pub backoff_cap: Duration,
@@ -111,11 +115,24 @@ pub fn backoff(policy: &Policy, losses: u32) -> Duration {
 
 #[must_use]
 pub fn plan(seen: &Observed) -> Vec<Action> {
-    match seen.desired {
+    let actions = match seen.desired {
         Desired::Delete => remove(seen),
         Desired::Stop => end(seen, Trigger::StopRequested, Reason::StoppedByUser),
         Desired::Suspend => end(seen, Trigger::SuspendRequested, Reason::StoppedByUser),
         Desired::Run => run(seen),
+    };
+    if actions.is_empty() { retire(seen) } else { actions }
+}
+
+/// A session that came to rest goes when its time is over. A suspended one is only asleep.
+fn retire(seen: &Observed) -> Vec<Action> {
+    let rests = seen.phase.is_settled() && seen.phase != Phase::Suspended && !seen.has_work;
+    match (seen.policy.retention, seen.runner) {
+        (Some(kept), Runner::None | Runner::Gone { .. }) if rests => {
+            let until = UnixMillis(seen.changed_at.0.saturating_add(millis(kept)));
+            if seen.now >= until { vec![Action::Remove] } else { vec![Action::Wait { until }] }
+        }
+        _ => vec![],
     }
 }
 
@@ -235,10 +252,12 @@ mod tests {
             lost_at: None,
             run_active: Duration::ZERO,
             idle_since: None,
+            changed_at: UnixMillis(900_000),
             policy: Policy {
                 start_timeout: Duration::from_secs(30),
                 run_timeout: Duration::from_secs(300),
                 inactivity: Duration::from_secs(3600),
+                retention: None,
                 max_losses: 3,
                 backoff_base: Duration::from_secs(1),
                 backoff_cap: Duration::from_secs(60),
@@ -292,6 +311,19 @@ mod tests {
             &Observed { phase: Phase::Running, desired: Desired::Stop, runner: connected, ..seen() },
             &[step(Trigger::StopRequested, Reason::StoppedByUser), Action::DrainRunner { epoch: Epoch(1) }],
         );
+        let kept = |phase, seconds| {
+            let policy = Policy { retention: Some(Duration::from_secs(seconds)), ..seen().policy };
+            Observed { phase, has_work: false, policy, ..seen() }
+        };
+        check(
+            "what rests is kept for a time",
+            &kept(Phase::Completed, 101),
+            &[Action::Wait { until: UnixMillis(1_001_000) }],
+        );
+        check("and then removed", &kept(Phase::Failed, 100), &[Action::Remove]);
+        check("but not what sleeps", &kept(Phase::Suspended, 100), &[]);
+        let stopped = Observed { desired: Desired::Stop, ..kept(Phase::Stopped, 100) };
+        check("also where a person stopped it", &stopped, &[Action::Remove]);
         check("delete removes", &Observed { desired: Desired::Delete, ..seen() }, &[Action::Remove]);
     }
 

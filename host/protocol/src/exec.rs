@@ -19,6 +19,16 @@ pub struct Property {
     pub detail: String,
 }
 
+/// What the launcher of a host can keep.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, Default)]
+#[serde(rename_all = "camelCase")]
+pub struct Confinement {
+    pub properties: Vec<Property>,
+    /// Why there are no namespaces of its own; absent where there are. Without them no folder is worked on itself.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub without_namespaces: Option<String>,
+}
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum PropertyName {
@@ -107,7 +117,7 @@ pub struct Program {
 #[serde(tag = "type", rename_all = "camelCase")]
 pub enum FromExec {
     Ready {
-        properties: Vec<Property>,
+        confinement: Confinement,
         programs: BTreeMap<String, String>,
     },
     Started {

@@ -38,6 +38,9 @@ pub struct Accepted {
     pub inactivity: Option<Duration>,
     /// An interactive session is stopped when its run is finished.
     pub stop_on_run_finished: bool,
+    /// How long it is kept after it came to rest; `None`: until somebody deletes it.
+    #[serde(default)]
+    pub retention: Option<Duration>,
     pub workspace: Source,
     /// Bytes that the workspace may hold; `None`: the server's limit.
     #[serde(default)]
@@ -70,6 +73,10 @@ pub enum Source {
         path: PathBuf,
         /// Also what the folder's ignore files leave out.
         include_ignored: bool,
+    },
+    /// A folder of the server's machine itself; absolute.
+    InPlace {
+        path: PathBuf,
     },
     /// A tar (gzip) that was uploaded before.
     Archive {

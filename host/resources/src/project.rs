@@ -61,6 +61,9 @@ pub struct ProjectSettingsSpec {
     /// How long an idle session keeps its runner.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub inactivity_timeout_seconds: Option<u64>,
+    /// How long sessions that do not say are kept after they came to rest; absent: until they are deleted.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ttl_seconds_after_finished: Option<u64>,
     pub permissions: Permissions,
     pub defaults: Defaults,
     pub plugins: Plugins,
@@ -154,6 +157,7 @@ pub struct ProjectPolicy {
     pub default_persona: Option<PersonaKey>,
     pub default_budget: Option<MicroUsd>,
     pub inactivity: Option<Duration>,
+    pub retention: Option<Duration>,
     pub grants: BTreeMap<Digest, EffectSet>,
     pub plugin_settings: BTreeMap<PluginId, Value>,
     pub revoked: BTreeSet<Digest>,
@@ -184,6 +188,7 @@ impl TryFrom<ProjectSettingsSpec> for ProjectPolicy {
         let ProjectSettingsSpec {
             display_name: _,
             inactivity_timeout_seconds,
+            ttl_seconds_after_finished,
             permissions:
                 Permissions { allow_bypass, fetch_hosts, process_network, max_budget, max_workspace_mib },
             defaults: Defaults { model, persona, budget },
@@ -217,6 +222,7 @@ impl TryFrom<ProjectSettingsSpec> for ProjectPolicy {
             default_persona: persona.and_then(|key| problems.take("spec.defaults.persona", key.parse())),
             default_budget,
             inactivity: Some(Duration::from_secs(inactivity_timeout_seconds.unwrap_or(INACTIVITY_SECONDS))),
+            retention: ttl_seconds_after_finished.map(Duration::from_secs),
             grants: granted(grants, &mut problems),
             plugin_settings: settings
                 .into_iter()

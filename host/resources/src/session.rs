@@ -69,6 +69,9 @@ pub struct AgenticSessionSpec {
     pub inactivity_timeout: Option<u64>,
     /// An interactive session stops when its run is finished.
     pub stop_on_run_finished: bool,
+    /// How long the session is kept, with log and workspace, after it came to rest, seconds. Absent: the project's
+    /// setting, else until it is deleted.
+    pub ttl_seconds_after_finished: Option<u64>,
     pub llm_settings: Option<LlmSettings>,
     /// For native programs only.
     pub environment_variables: BTreeMap<String, String>,
@@ -144,7 +147,7 @@ pub struct Workspace {
     pub archive: Option<ArchiveSource>,
 }
 
-/// A private copy of a folder on the server's machine.
+/// A private copy of a folder on the server's machine, or that folder itself.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema, ToSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct DirSource {
@@ -153,6 +156,9 @@ pub struct DirSource {
     /// Also what the folder's ignore files leave out.
     #[serde(default)]
     pub include_ignored: bool,
+    /// No copy: the session works in the folder itself, git's metadata excepted. Needs mount namespaces.
+    #[serde(default)]
+    pub in_place: bool,
 }
 
 /// A tar (gzip) that was uploaded before.

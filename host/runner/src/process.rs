@@ -26,6 +26,8 @@ pub enum ProcessError {
     Engine(#[from] EngineError),
     #[error("the session's folder cannot be used")]
     Folder(#[source] io::Error),
+    #[error("git's own files in the folder could not be covered, so it is not worked on itself")]
+    InPlace(#[source] io::Error),
     #[error("the runner could not confine itself")]
     Confine(#[from] ConfineError),
     #[error("the runner's threads could not be started")]
@@ -56,6 +58,10 @@ pub fn run(command: Command) -> Result<Option<String>, ProcessError> {
 
 fn serve(settings: Session) -> Result<(), ProcessError> {
     log::init(&settings.log, Format::Json, Target::Stderr)?;
+    if let Some(folder) = &settings.in_place {
+        let of = &settings.folder;
+        confine::work_in_place(folder, &of.workspace(), &of.tmp()).map_err(ProcessError::InPlace)?;
+    }
     let (engine, runtime) = start(folders(&settings.folder).map_err(ProcessError::Folder)?, vec![])?;
     runtime.block_on(session::serve(settings, engine))?;
     // A program's output that is still being read, or a file, does not hold up the end.

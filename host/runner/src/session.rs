@@ -52,7 +52,7 @@ pub enum SessionError {
 /// # Errors
 /// When the server cannot be reached, refuses this runner, or what it binds to cannot be had.
 pub async fn serve(settings: settings::Session, engine: Engine) -> Result<(), SessionError> {
-    let settings::Session { server, exec, folder, orphan_timeout, dial_at_once, log: _ } = settings;
+    let settings::Session { server, exec, folder, in_place, orphan_timeout, dial_at_once, log: _ } = settings;
     let launcher = exec.map(Launcher::serve).transpose().map_err(SessionError::Launcher)?;
     let http = Http::new(server.clone(), Handle::current());
     let link = Link::default();
@@ -60,7 +60,7 @@ pub async fn serve(settings: settings::Session, engine: Engine) -> Result<(), Se
     let hello = hello(launcher.as_ref().filter(|_| !dial_at_once)).await;
     let dialler = Dialler { server, hello, orphan_timeout, inbox };
     let mut connection = tokio::spawn(dialler.run(link.clone()));
-    let parts = Parts { link, http, launcher, engine, folder };
+    let parts = Parts { link, http, launcher, engine, folder, in_place: in_place.is_some() };
     let served = tokio::select! {
         served = parts.work(&mut received) => served,
         ended = &mut connection => Err(ended.unwrap_or(Ended::Closed).into()),
@@ -91,6 +91,8 @@ struct Parts {
     launcher: Option<Launcher>,
     engine: Engine,
     folder: SessionFolder,
+    /// The workspace is a person's own folder.
+    in_place: bool,
 }
 
 /// A bound session.

@@ -63,6 +63,9 @@ struct SessionArgs {
     /// The session's folder: workspace, baseline, journal, tmp.
     #[arg(long)]
     session_dir: Option<PathBuf>,
+    /// The person's folder that is worked on itself, shown as the session's workspace to this process alone.
+    #[arg(long)]
+    in_place: Option<PathBuf>,
     /// Seconds without a server after which the runner ends.
     #[arg(long, default_value_t = 120)]
     orphan_timeout: u64,
@@ -85,6 +88,7 @@ pub struct Session {
     pub server: Server,
     pub exec: Option<UnixStream>,
     pub folder: SessionFolder,
+    pub in_place: Option<PathBuf>,
     pub orphan_timeout: Duration,
     /// Without waiting for the launcher's canaries.
     pub dial_at_once: bool,
@@ -121,6 +125,11 @@ impl SessionFolder {
     #[must_use]
     pub fn baseline(&self) -> PathBuf {
         self.0.join("baseline")
+    }
+    /// Programs' own; the runner has no use for it.
+    #[must_use]
+    pub fn tmp(&self) -> PathBuf {
+        self.0.join("tmp")
     }
     #[must_use]
     pub fn journal(&self) -> PathBuf {
@@ -185,6 +194,7 @@ impl SessionArgs {
             server: Server { socket, bearer: bearer(token)? },
             exec: exec.map(UnixStream::from),
             folder: SessionFolder(folder),
+            in_place: self.in_place,
             orphan_timeout: Duration::from_secs(self.orphan_timeout),
             dial_at_once: self.dial_at_once,
             log: self.log,

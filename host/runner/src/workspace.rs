@@ -13,6 +13,12 @@ use crate::{
     http::{Http, HttpError},
 };
 use protocol::control::{Entry, EntryKind, Reply, Request, RequestError};
+use std::{
+    collections::BTreeSet,
+    io,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
 /// A file above this is fetched with the archive.
 const MAX_READ_BYTES: u64 = 64 << 20;
@@ -23,6 +29,9 @@ pub struct Workspace {
     pub baseline: Root,
     pub http: Http,
     pub usage: Usage,
+    pub folder: PathBuf,
+    /// Git's own of a person's folder that is worked on itself, as they were when the session began: these are covered.
+    pub known_gits: Option<Arc<BTreeSet<PathBuf>>>,
 }
 
 impl Workspace {
@@ -82,9 +91,29 @@ impl Workspace {
         let (root, baseline) = (self.root.clone(), self.baseline.clone());
         let compare::Comparison { patch, archive, files_changed, added, removed } =
             blocking(move || compare::compare(&baseline, &root)).await?;
+        let patch = patch + &self.new_gits().await?;
         let diff = self.http.put_blob(patch.into_bytes()).await.map_err(from_http)?;
         let archive = self.http.put_blob(archive).await.map_err(from_http)?;
         Ok(Reply::Diff { diff, archive, files_changed, added, removed })
+    }
+
+    /// A remark on each `.git` that was made meanwhile, which the person's own git would obey.
+    async fn new_gits(&self) -> Result<String, RequestError> {
+        let Some(known) = self.known_gits.clone() else { return Ok(String::new()) };
+        let folder = self.folder.clone();
+        let look = move || {
+            gits(&folder).map_err(|source| FileError::Failed { path: folder.display().to_string(), source })
+        };
+        let found = blocking(look).await?;
+        let new = found.difference(&known).filter_map(|path| path.strip_prefix(&self.folder).ok());
+        Ok(new
+            .map(|path| {
+                format!(
+                    "# made by the session: {:?}; its hooks and settings are run by your git\n",
+                    path.display()
+                )
+            })
+            .collect())
     }
 
     async fn upload(&self, bytes: Vec<u8>) -> Result<Reply, RequestError> {
@@ -92,6 +121,11 @@ impl Workspace {
         let blob = self.http.put_blob(bytes).await.map_err(from_http)?;
         Ok(Reply::Blob { blob, size })
     }
+}
+
+/// Paths of all `.git` below a folder.
+pub(crate) fn gits(folder: &Path) -> io::Result<BTreeSet<PathBuf>> {
+    Ok(confine::gits(folder)?.into_iter().map(|git| git.path).collect())
 }
 
 /// Bytes that a file of `after` bytes takes in the place of what is there.

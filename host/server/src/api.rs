@@ -51,7 +51,7 @@ pub struct Parts {
     pub health: Health,
     pub metrics: Metrics,
     pub shutdown: Shutdown,
-    pub confinement: Vec<protocol::exec::Property>,
+    pub confinement: protocol::exec::Confinement,
 }
 
 /// Clones share everything.

@@ -15,6 +15,7 @@ use model::{
     id::{Epoch, SessionUid},
 };
 use process::{Pair, Programs};
+use resources::Source;
 use std::{
     collections::HashMap,
     io,
@@ -68,8 +69,12 @@ impl LocalScheduler {
     async fn launch(&self, launch: Launch) -> Result<Vec<Warning>, LaunchError> {
         let turn = self.turn(&launch.uid);
         let _turn = turn.lock().await;
-        let Launch { uid, epoch, token, workspace, workspace_bytes, exited } = launch;
+        let Launch { uid, epoch, token, workspace, workspace_bytes, needs_programs, exited } = launch;
         let folder = self.folder(&uid);
+        let in_place = match &workspace {
+            Source::InPlace { path } => Some(path.clone()),
+            _ => None,
+        };
         let place = folder.clone();
         let own = self.0.settings.data.clone();
         let prepare = move || workspace::prepare(&place, &workspace, &own, workspace_bytes);
@@ -78,10 +83,15 @@ impl LocalScheduler {
             Ok(left_out) => left_out,
             Err(error) => return Err(refused(&error)),
         };
-        let programs = Programs { settings: &self.0.settings, folder: &folder };
+        let programs = Programs {
+            settings: &self.0.settings,
+            folder: &folder,
+            in_place: in_place.as_deref(),
+            dial_at_once: !needs_programs,
+        };
         let pair = programs.start(epoch, &token).map_err(|error| LaunchError::Failed(error.to_string()))?;
         tokio::spawn(pair.watch(folder, exited));
-        Ok(warnings(&left_out))
+        Ok(warnings(&left_out, in_place.is_some()))
     }
 
     async fn end(&self, uid: &SessionUid, epoch: Epoch) {
@@ -140,8 +150,12 @@ fn refused(error: &workspace::PrepareError) -> LaunchError {
     }
 }
 
-fn warnings(left_out: &workspace::LeftOut) -> Vec<Warning> {
+fn warnings(left_out: &workspace::LeftOut, in_place: bool) -> Vec<Warning> {
     let workspace::LeftOut { special, links, git, own } = *left_out;
+    if in_place {
+        let message = "the session works in the folder itself; git's own files in it are out of its reach";
+        return vec![Warning { reason: "InPlace".to_owned(), message: message.into() }];
+    }
     let mut warnings = Vec::new();
     let mut warn = |count: u64, reason: &str, message: String| {
         if count > 0 {

@@ -20,7 +20,7 @@ pub use error::{ConnectError, FilesError, SessionError};
 pub use link::{ConnectionId, Hello, ToRunner};
 pub use seams::{Exited, Launch, LaunchError, Launcher, Material, Missing, Surroundings, Wanted};
 pub use tail::Tail;
-pub use view::{Caller, NewSession, Pruned, SessionView, Settings};
+pub use view::{Caller, NewSession, SessionView, Settings};
 
 use actor::Command;
 use futures::Stream;
@@ -39,6 +39,7 @@ use registry::Registry;
 use serde_json::Value;
 use std::{sync::Arc, time::Duration};
 use store::Store;
+use telemetry::Shutdown;
 
 /// Clones are handles of the same sessions.
 #[derive(Clone)]
@@ -239,12 +240,14 @@ impl Sessions {
         Ok(self.0.store().put_blob(Some(&uid), bytes).await?)
     }
 
-    /// Removes settled sessions that nothing has happened in for this long, and blobs that nobody refers to.
-    ///
-    /// # Errors
-    /// When the store cannot be read or written.
-    pub async fn prune(&self, older_than: Duration) -> Result<Pruned, SessionError> {
-        self.0.prune(older_than).await
+    /// Removes, now and then and until shutdown, settled sessions whose time is over and blobs that nobody refers to.
+    pub async fn housekeeping(self, every: Duration, shutdown: Shutdown) {
+        let mut times = tokio::time::interval(every);
+        while shutdown.or(times.tick()).await.is_some() {
+            if let Err(error) = self.0.tidy().await {
+                tracing::warn!(error = %telemetry::field::chain(&error), "housekeeping failed, and tries again");
+            }
+        }
     }
 
     /// The store behind, for blobs, backup and metrics. Its sessions are changed only through here.

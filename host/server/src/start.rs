@@ -17,10 +17,14 @@ use std::{
     net::{Ipv4Addr, SocketAddr},
     path::{Path, PathBuf},
     sync::Arc,
+    time::Duration,
 };
 use store::{Durability, Store, StoreError};
 use telemetry::{Health, Metrics, Shutdown, Supervisor};
 use tokio::{net::TcpListener, sync::watch};
+
+/// Between two looks for what may go.
+const HOUSEKEEPING: Duration = Duration::from_secs(5 * 60);
 
 /// What a server is started with. The process's own settings made it; nothing else reads the environment.
 #[derive(Debug)]
@@ -46,7 +50,7 @@ pub struct Config {
     pub durability: Durability,
     pub sessions: Settings,
     /// What this host's launcher can keep: sessions that need programs are refused where something does not hold.
-    pub confinement: Vec<protocol::exec::Property>,
+    pub confinement: protocol::exec::Confinement,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -162,6 +166,7 @@ impl Server {
             None => None,
         };
         supervisor.spawn(catalogue.follow(shutdown.clone()));
+        supervisor.spawn(sessions.clone().housekeeping(HOUSEKEEPING, shutdown.clone()));
         health.set_ready(true);
         tracing::info!(socket = %api_socket.display(), tcp = ?tcp_addr, "listening");
         Ok(Running { api_socket, tcp_addr, token_path, shutdown, health, sessions, broker, models })

@@ -30,6 +30,10 @@ pub enum PrepareError {
     #[error("the folder {0} is of vteam's own data, with tokens and keys: name another one")]
     Own(PathBuf),
     #[error(
+        "the folder {0} holds vteam's own data, with tokens and keys: name another one, or work on a private copy"
+    )]
+    HoldsOwn(PathBuf),
+    #[error(
         "the folder has more than {limit} bytes: leave something out with an ignore file, or name a smaller one"
     )]
     TooLarge { limit: u64 },
@@ -46,7 +50,9 @@ pub enum PrepareError {
 impl PrepareError {
     pub(crate) fn reason(&self) -> Option<Reason> {
         match self {
-            Self::NoFolder(_) | Self::Own(_) => Some(Reason::Other("WorkspaceMissing".to_owned())),
+            Self::NoFolder(_) | Self::Own(_) | Self::HoldsOwn(_) => {
+                Some(Reason::Other("WorkspaceMissing".to_owned()))
+            }
             Self::TooLarge { .. } | Self::Full(_) => Some(Reason::WorkspaceFull),
             Self::Io { .. } => None,
         }
@@ -70,6 +76,10 @@ pub fn prepare(session: &Path, source: &Source, own: &Path, max_bytes: u64) -> R
         make(&session.join(folder))?;
     }
     let workspace = session.join("workspace");
+    if let Source::InPlace { path } = source {
+        // Also when it was made before: it is not ours, and may be gone.
+        folder(path, own)?;
+    }
     if workspace.exists() {
         return Ok(LeftOut::default());
     }
@@ -85,24 +95,39 @@ pub fn prepare(session: &Path, source: &Source, own: &Path, max_bytes: u64) -> R
     let left_out = match source {
         Source::Empty | Source::Archive { .. } => LeftOut::default(),
         Source::Dir { path, include_ignored } => {
-            if !path.is_dir() {
-                return Err(PrepareError::NoFolder(path.clone()));
-            }
-            // Through whatever links lead there.
-            let real = path.canonicalize().map_err(PrepareError::io(path))?;
-            if own.canonicalize().is_ok_and(|own| real.starts_with(own)) {
-                return Err(PrepareError::Own(path.clone()));
-            }
-            let rules = copy::Rules { include_ignored: *include_ignored, own, max_bytes };
+            folder(path, own)?;
+            let rules =
+                copy::Rules { include_ignored: *include_ignored, baseline_only: false, own, max_bytes };
             let left_out = copy::tree(path, &base, &rules)?;
             copy::whole(&base, &work)?;
             left_out
+        }
+        Source::InPlace { path } => {
+            let real = folder(path, own)?;
+            if own.canonicalize().is_ok_and(|own| own.starts_with(&real)) {
+                return Err(PrepareError::HoldsOwn(path.clone()));
+            }
+            // A link that is there is no change of the session's.
+            let rules = copy::Rules { include_ignored: false, baseline_only: true, own, max_bytes };
+            copy::tree(path, &base, &rules)?
         }
     };
     rename(&base, &session.join("baseline"))?;
     rename(&work, &workspace)?;
     let _ = std::fs::remove_dir(&unfinished);
     Ok(left_out)
+}
+
+/// A person's folder, through whatever links lead there.
+fn folder(path: &Path, own: &Path) -> Result<PathBuf, PrepareError> {
+    if !path.is_dir() {
+        return Err(PrepareError::NoFolder(path.to_owned()));
+    }
+    let real = path.canonicalize().map_err(PrepareError::io(path))?;
+    if own.canonicalize().is_ok_and(|own| real.starts_with(own)) {
+        return Err(PrepareError::Own(path.to_owned()));
+    }
+    Ok(real)
 }
 
 fn make(folder: &Path) -> Result<(), PrepareError> {
@@ -200,6 +225,31 @@ mod tests {
             let refused = prepare(session.path(), &dir(inside), &own, 100);
             assert!(matches!(refused, Err(PrepareError::Own(_) | PrepareError::NoFolder(_))), "{inside}");
             assert!(!session.path().join("workspace").exists());
+        }
+    }
+
+    #[test]
+    fn a_folder_that_is_worked_on_itself_is_only_a_baseline() {
+        let home = tempfile::tempdir().unwrap();
+        let (source, own) = (home.path().join("source"), home.path().join("own"));
+        fs::create_dir_all(&own).unwrap();
+        hostile(&source);
+        let session = tempfile::tempdir().unwrap();
+        let in_place = |path: &Path| Source::InPlace { path: path.to_owned() };
+        let left_out = prepare(session.path(), &in_place(&source), &own, 1 << 20).unwrap();
+        assert_eq!(left_out, LeftOut { special: 1, links: 0, git: 2, own: 0 });
+        assert!(files(&session.path().join("workspace")).is_empty());
+        assert!(files(&session.path().join("baseline")).contains(&"src/out".to_owned()));
+        fs::remove_dir_all(&source).unwrap();
+        let gone = prepare(session.path(), &in_place(&source), &own, 1 << 20);
+        assert!(matches!(gone, Err(PrepareError::NoFolder(_))));
+        for (path, holds) in [(home.path(), true), (&own, false)] {
+            let session = tempfile::tempdir().unwrap();
+            match prepare(session.path(), &in_place(path), &own, 1 << 20) {
+                Err(PrepareError::HoldsOwn(_)) => assert!(holds),
+                Err(PrepareError::Own(_)) => assert!(!holds),
+                other => panic!("{other:?}"),
+            }
         }
     }
 

@@ -101,6 +101,58 @@ async fn a_repository_brings_nothing_active_in_and_an_agent_nothing_active_out()
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_folder_that_is_worked_on_itself_keeps_its_git() -> anyhow::Result<()> {
+    let world = World::up(&script(&[
+        bash("ls -A .git; cat .git/config sub/.git absolute up; echo done"),
+        bash("rm -rf .git; mv .git away; echo 'touch pwned' > .git/hooks/post-checkout; echo x > sub/.git; mv sub moved; echo x > moved/.git"),
+        ("Write", json!({ "file_path": ".git/hooks/pre-commit", "content": "#!/bin/sh\ntouch pwned\n" })),
+        bash("mkdir -p new/.git; echo '[core] fsmonitor = touch pwned' > new/.git/config; echo changed > src/main.txt"),
+        ("Write", json!({ "file_path": "fine", "content": "new\n" })),
+    ]))
+    .await;
+    allow_bypass(&world).await?;
+    let (project, secret) = (world.dir.path().join("project"), world.dir.path().join("secret"));
+    fs::create_dir(&project)?;
+    fs::write(&secret, SECRET)?;
+    hostile_repository(&project, &secret);
+    let spec = json!({ "prompt": "go", "permissionMode": "bypass", "workspace": { "dir": { "path": project, "inPlace": true } } });
+    world.create("here", spec.clone()).await?;
+    let log = world.settled("here").await;
+    assert_eq!(phase(&log), Some(Phase::Completed), "{:?}", shown(&log));
+    let text = shown(&log).join("\n");
+    assert!(!text.contains(SECRET) && !text.contains("fsmonitor =") && !text.contains("gitdir"), "{text}");
+    assert!(text.contains("done"), "{text}");
+
+    assert_eq!(fs::read_to_string(project.join("src/main.txt"))?, "changed\n");
+    assert_eq!(fs::read_to_string(project.join("fine"))?, "new\n");
+    assert_eq!(fs::read_to_string(project.join(".git/config"))?, "[core]\n\tfsmonitor = touch pwned\n");
+    assert!(
+        project.join(".git/hooks/post-checkout").is_file() && !project.join(".git/hooks/pre-commit").exists()
+    );
+    assert_eq!(fs::read_to_string(project.join("moved/.git"))?, "gitdir: ../../elsewhere\n");
+    assert_eq!(fs::read_to_string(&secret)?, SECRET);
+
+    let diff = world.get(&format!("{}/diff", session("here"))).await?.to_string();
+    assert!(diff.contains("+changed") && diff.contains("# made by the session: \\\"new/.git\\\""), "{diff}");
+    assert!(!diff.contains("absolute") && !diff.contains("pwned") && !diff.contains("hooks/"), "{diff}");
+    let applied = world.vteam(&["sessions", "apply", "here", "--yes"]).output()?;
+    assert_eq!(applied.status.code(), Some(2));
+    assert!(String::from_utf8_lossy(&applied.stderr).contains("works in its folder itself"));
+
+    // Where a link stands for git's folder, nothing can lie over it.
+    symlink("/tmp", project.join("src/.git"))?;
+    world.create("link", spec).await?;
+    let log = world.settled("link").await;
+    assert_eq!(phase(&log), Some(Phase::Failed));
+    let around =
+        json!({ "prompt": "go", "workspace": { "dir": { "path": world.dir.path(), "inPlace": true } } });
+    world.create("around", around).await?;
+    let log = world.settled("around").await;
+    assert!(serde_json::to_string(&log)?.contains("holds vteam's own data"), "{log:?}");
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn the_servers_own_folder_is_nobodys_workspace() -> anyhow::Result<()> {
     let world = World::up(&script(&[bash("find . -name token -o -name vteam.db -o -name '*.key'")])).await;
     allow_bypass(&world).await?;

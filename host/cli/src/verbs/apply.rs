@@ -19,6 +19,24 @@ pub(super) enum Consent<'a> {
     Later,
 }
 
+/// Shows the diff of a session that worked in the folder itself.
+pub(super) fn done_in(settings: &Settings, folder: &Path, diff: &str) -> Outcome {
+    show(settings, diff)?;
+    hint(settings, &format!("this is how {} is now", folder.display()))
+}
+
+fn show(settings: &Settings, diff: &str) -> Outcome {
+    let output = settings.output;
+    if output.json {
+        return Ok(());
+    }
+    if diff.trim().is_empty() {
+        return output.text(&output.style.dim("no file was changed\n"));
+    }
+    let readable = patch::readable(&diff.into(), output.style, "  ");
+    output.text(&format!("\n{}\n{readable}", output.style.bold("changes")))
+}
+
 /// Shows the diff, and writes it into `dir` where there is one and the person agrees.
 pub(super) async fn bring_back(
     settings: &Settings,
@@ -28,18 +46,11 @@ pub(super) async fn bring_back(
     diff: &str,
     consent: Consent<'_>,
 ) -> Outcome {
-    let output = settings.output;
     let changes = apply::parse(diff)
         .map_err(|e| Failure::of(Code::Failed, "what the session changed cannot be taken over", &e))?;
-    if !output.json {
-        if changes.is_empty() {
-            return output.text(&output.style.dim("no file was changed\n"));
-        }
-        output.text(&format!(
-            "\n{}\n{}",
-            output.style.bold("changes"),
-            patch::readable(&diff.into(), output.style, "  ")
-        ))?;
+    show(settings, diff)?;
+    if changes.is_empty() {
+        return Ok(());
     }
     let Some(dir) = dir else {
         return hint(settings, &format!("keep them with: vteam sessions apply {name} --to FOLDER"));

@@ -6,7 +6,7 @@ use crate::{
     settings::{Settings, Upstream},
 };
 use model::render;
-use protocol::exec::Property;
+use protocol::exec::Confinement;
 use serde::Serialize;
 
 /// One line of the second table.
@@ -18,11 +18,12 @@ struct Finding {
 }
 
 pub(super) async fn run(settings: &Settings) -> Outcome {
-    let properties = confinement(&settings.bin_dir).await?;
+    let confinement = confinement(&settings.bin_dir).await?;
     let findings =
         [kernel(), binaries(settings), plugins(settings), data(settings), model(), server(settings).await];
-    show(settings, &properties, &findings)?;
-    let broken = properties.iter().filter(|p| !p.holds).count() + findings.iter().filter(|f| !f.fine).count();
+    show(settings, &confinement, &findings)?;
+    let broken = confinement.properties.iter().filter(|p| !p.holds).count()
+        + findings.iter().filter(|f| !f.fine).count();
     if broken == 0 {
         Ok(())
     } else {
@@ -30,10 +31,13 @@ pub(super) async fn run(settings: &Settings) -> Outcome {
     }
 }
 
-fn show(settings: &Settings, properties: &[Property], findings: &[Finding]) -> Outcome {
+fn show(settings: &Settings, confinement: &Confinement, findings: &[Finding]) -> Outcome {
     let output = settings.output;
+    let Confinement { properties, without_namespaces } = confinement;
     if output.json {
-        return output.json(&serde_json::json!({ "properties": properties, "findings": findings }));
+        return output.json(&serde_json::json!({
+            "properties": properties, "withoutNamespaces": without_namespaces, "findings": findings,
+        }));
     }
     let style = output.style;
     let mark = |fine: bool| if fine { style.green("✓") } else { style.red("✗") };
@@ -45,6 +49,10 @@ fn show(settings: &Settings, properties: &[Property], findings: &[Finding]) -> O
         let detail = line(&property.detail);
         let detail = if property.holds { style.dim(&detail) } else { detail };
         text.push_str(&format!("    {:<12} {detail}\n", ""));
+    }
+    if let Some(why) = without_namespaces {
+        let what = format!("without namespaces ({}): --in-place and network loopback are refused", line(why));
+        text.push_str(&format!("  {} {what}\n", style.yellow("!")));
     }
     text.push_str(&format!("{}\n", style.bold("this installation")));
     for finding in findings {

@@ -16,21 +16,22 @@ use std::path::{Path, PathBuf};
 use telemetry::log::{self, Format, Target};
 
 pub(super) async fn run(settings: &Settings, args: &RunArgs) -> Outcome {
-    if let Some(folder) = &args.in_place {
-        return Err(Failure::new(
-            Code::Usage,
-            format!(
-                "working in {0} itself is not possible in this version: use --dir {0}, which works on a private copy \
-                 and offers the changes at the end",
-                folder.display()
-            ),
-        ));
-    }
-    let dir = args.dir.as_deref().map(folder).transpose()?;
+    let on = match (&args.dir, &args.in_place) {
+        (Some(dir), _) => Workspace::CopyOf(folder("--dir", dir)?),
+        (None, Some(dir)) => Workspace::Itself(folder("--in-place", dir)?),
+        (None, None) => Workspace::Empty,
+    };
     let place = Place::find(settings, args).await?;
-    let outcome = task(settings, args, dir.as_deref(), &place).await;
+    let outcome = task(settings, args, &on, &place).await;
     let ended = place.leave(settings).await;
     outcome.and(ended)
+}
+
+/// What is worked on.
+enum Workspace {
+    Empty,
+    CopyOf(PathBuf),
+    Itself(PathBuf),
 }
 
 /// The server that does it: one that runs, or one of our own for as long as this takes.
@@ -105,8 +106,8 @@ fn log_to_file(settings: &Settings) -> Outcome {
         .map_err(|e| Failure::of(Code::Usage, "cannot set up the log", &e))
 }
 
-async fn task(settings: &Settings, args: &RunArgs, dir: Option<&Path>, place: &Place) -> Outcome {
-    let created = place.client.create(&session(args, dir)).await?;
+async fn task(settings: &Settings, args: &RunArgs, on: &Workspace, place: &Place) -> Outcome {
+    let created = place.client.create(&session(args, on)).await?;
     let name = name_of(&created)?;
     head(settings, &name, place)?;
     let answers = match Lines::of_terminal() {
@@ -118,7 +119,7 @@ async fn task(settings: &Settings, args: &RunArgs, dir: Option<&Path>, place: &P
     let end = follow.watch(Until::Settled).await?;
     let mut answers = follow.into_answers();
     if !args.analyse && end.run.is_some() {
-        changes(settings, args, dir, &place.client, &name, &mut answers).await?;
+        changes(settings, args, on, &place.client, &name, &mut answers).await?;
     }
     verdict(&end)
 }
@@ -139,7 +140,7 @@ fn head(settings: &Settings, name: &SessionName, place: &Place) -> Outcome {
 async fn changes(
     settings: &Settings,
     args: &RunArgs,
-    dir: Option<&Path>,
+    on: &Workspace,
     client: &Client,
     name: &SessionName,
     answers: &mut Answers,
@@ -153,12 +154,21 @@ async fn changes(
     if settings.output.json && !args.apply {
         return Ok(());
     }
-    let consent = match (args.apply, &mut *answers) {
-        (true, _) => apply::Consent::Given,
-        (false, Answers::Person(lines)) if dir.is_some() => apply::Consent::Ask(lines),
-        _ => apply::Consent::Later,
-    };
-    apply::bring_back(settings, client, name, dir, &diff, consent).await
+    match (on, args.apply, answers) {
+        (Workspace::Itself(folder), ..) => apply::done_in(settings, folder, &diff),
+        (Workspace::CopyOf(dir), true, _) => {
+            apply::bring_back(settings, client, name, Some(dir), &diff, apply::Consent::Given).await
+        }
+        (Workspace::CopyOf(dir), false, Answers::Person(lines)) => {
+            apply::bring_back(settings, client, name, Some(dir), &diff, apply::Consent::Ask(lines)).await
+        }
+        (Workspace::CopyOf(dir), ..) => {
+            apply::bring_back(settings, client, name, Some(dir), &diff, apply::Consent::Later).await
+        }
+        (Workspace::Empty, ..) => {
+            apply::bring_back(settings, client, name, None, &diff, apply::Consent::Later).await
+        }
+    }
 }
 
 fn verdict(end: &End) -> Outcome {
@@ -179,16 +189,16 @@ fn verdict(end: &End) -> Outcome {
     }
 }
 
-fn folder(path: &Path) -> Outcome<PathBuf> {
+fn folder(flag: &str, path: &Path) -> Outcome<PathBuf> {
     let path = absolute(path)?;
     match std::fs::metadata(&path) {
         Ok(meta) if meta.is_dir() => Ok(std::fs::canonicalize(&path)?),
-        Ok(_) => Err(Failure::new(Code::Usage, format!("--dir {}: it is not a folder", path.display()))),
-        Err(e) => Err(Failure::of(Code::Usage, &format!("--dir {}", path.display()), &e)),
+        Ok(_) => Err(Failure::new(Code::Usage, format!("{flag} {}: it is not a folder", path.display()))),
+        Err(e) => Err(Failure::of(Code::Usage, &format!("{flag} {}", path.display()), &e)),
     }
 }
 
-fn session(args: &RunArgs, dir: Option<&Path>) -> Value {
+fn session(args: &RunArgs, on: &Workspace) -> Value {
     let mut spec =
         json!({ "prompt": args.prompt, "permissionMode": args.mode.wire(), "analyse": args.analyse });
     let mut set = |key: &str, value: Option<Value>| {
@@ -200,8 +210,12 @@ fn session(args: &RunArgs, dir: Option<&Path>) -> Value {
     set("llmSettings", args.model.as_ref().map(|model| json!({ "model": model })));
     set("budget", args.budget.map(|dollars| json!(dollars)));
     set("timeout", args.timeout.map(|seconds| json!(seconds)));
-    let copy = |dir: &Path| json!({ "dir": { "path": dir, "includeIgnored": args.include_ignored } });
-    set("workspace", dir.map(copy));
+    let workspace = match on {
+        Workspace::Empty => None,
+        Workspace::CopyOf(dir) => Some(json!({ "path": dir, "includeIgnored": args.include_ignored })),
+        Workspace::Itself(dir) => Some(json!({ "path": dir, "inPlace": true })),
+    };
+    set("workspace", workspace.map(|dir| json!({ "dir": dir })));
     let metadata = match &args.name {
         Some(name) => json!({ "name": name }),
         None => json!({ "generateName": "run-" }),
@@ -220,10 +234,10 @@ mod tests {
     use crate::args::{Cli, Verb};
     use clap::Parser;
 
-    fn check(line: &[&str], dir: Option<&str>, expected: Value) {
+    fn check(line: &[&str], on: &Workspace, expected: Value) {
         let line = ["vteam", "run"].iter().chain(line);
         let Verb::Run(args) = Cli::parse_from(line).verb else { panic!("not run") };
-        let made = session(&args, dir.map(Path::new));
+        let made = session(&args, on);
         assert_eq!(made, expected);
         // What we send is what the server reads.
         resources::session::read(&made).unwrap();
@@ -233,7 +247,7 @@ mod tests {
     fn flags_become_a_specification() {
         check(
             &["mend it"],
-            None,
+            &Workspace::Empty,
             json!({"metadata": {"generateName": "run-"}, "spec": {"prompt": "mend it", "permissionMode": "default", "analyse": false}}),
         );
         check(
@@ -254,10 +268,16 @@ mod tests {
                 "--timeout",
                 "9",
             ],
-            Some("/p"),
+            &Workspace::CopyOf("/p".into()),
             json!({"metadata": {"name": "n"}, "spec": {"prompt": "x", "permissionMode": "acceptEdits", "analyse": false,
                 "persona": "STAFF_ENGINEER", "llmSettings": {"model": "m"}, "budget": 0.5, "timeout": 9,
                 "workspace": {"dir": {"path": "/p", "includeIgnored": false}}}}),
+        );
+        check(
+            &["x", "--in-place", "p"],
+            &Workspace::Itself("/p".into()),
+            json!({"metadata": {"generateName": "run-"}, "spec": {"prompt": "x", "permissionMode": "default",
+                "analyse": false, "workspace": {"dir": {"path": "/p", "inPlace": true}}}}),
         );
     }
 }

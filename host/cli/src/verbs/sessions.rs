@@ -199,9 +199,18 @@ async fn bring_back(
     to: Option<PathBuf>,
     yes: bool,
 ) -> Outcome {
+    let session = client.get_session(name).await?;
     let folder = match to {
         Some(to) => absolute(&to)?,
-        None => origin(&client.get_session(name).await?, name)?,
+        None if session.pointer("/spec/workspace/dir/inPlace") == Some(&Value::Bool(true)) => {
+            return Err(Failure::new(
+                Code::Usage,
+                format!(
+                    "{name} works in its folder itself: what it changed is there; for a copy elsewhere give --to FOLDER"
+                ),
+            ));
+        }
+        None => origin(&session, name)?,
     };
     let diff = client.diff(name).await?;
     let mut lines = if yes { None } else { Lines::of_terminal() };

@@ -29,6 +29,8 @@ fn coloured(line: &str, style: Style) -> String {
         style.green(line)
     } else if line.starts_with('-') {
         style.red(line)
+    } else if line.starts_with('#') {
+        style.yellow(line)
     } else if line.starts_with("@@") {
         style.cyan(line)
     } else if line.starts_with("index ") || line.contains(" mode ") {

@@ -8,6 +8,8 @@ use std::path::PathBuf;
 pub struct Options {
     pub socket_fd: i32,
     pub workspace: PathBuf,
+    /// It is a person's own folder, in which git's metadata have to be out of reach.
+    pub in_place: bool,
     pub home: PathBuf,
     pub tmp: PathBuf,
     pub masks: Vec<Mask>,
@@ -16,7 +18,7 @@ pub struct Options {
 
 #[derive(Debug, thiserror::Error)]
 #[error(
-    "{0}\nusage: vteam-exec --socket-fd N --workspace DIR --home DIR --tmp DIR [--mask FEATURE]... [--limit NAME=VALUE]..."
+    "{0}\nusage: vteam-exec --socket-fd N --workspace DIR | --in-place DIR --home DIR --tmp DIR [--mask FEATURE]... [--limit NAME=VALUE]..."
 )]
 pub struct BadArguments(String);
 
@@ -25,6 +27,7 @@ impl Options {
     /// When something is missing, unknown or of the wrong form.
     pub fn parse(arguments: &[String]) -> Result<Self, BadArguments> {
         let (mut socket_fd, mut workspace, mut home, mut tmp) = (None, None, None, None);
+        let mut in_place = false;
         let (mut masks, mut limits) = (Vec::new(), ProgramLimits::shipped());
         let mut rest = arguments.iter();
         while let Some(flag) = rest.next() {
@@ -32,6 +35,7 @@ impl Options {
             match flag.as_str() {
                 "--socket-fd" => socket_fd = Some(number(flag, value)?),
                 "--workspace" => workspace = Some(PathBuf::from(value)),
+                "--in-place" => (workspace, in_place) = (Some(PathBuf::from(value)), true),
                 "--home" => home = Some(PathBuf::from(value)),
                 "--tmp" => tmp = Some(PathBuf::from(value)),
                 "--mask" => {
@@ -47,6 +51,7 @@ impl Options {
             workspace: workspace.ok_or_else(|| missing("--workspace"))?,
             home: home.ok_or_else(|| missing("--home"))?,
             tmp: tmp.ok_or_else(|| missing("--tmp"))?,
+            in_place,
             masks,
             limits,
         })
@@ -96,6 +101,7 @@ mod tests {
     fn arguments() {
         let whole = "--socket-fd 3 --workspace /w --home /h --tmp /t";
         check(whole, Ok(3));
+        check("--socket-fd 3 --in-place /w --home /h --tmp /t", Ok(3));
         check(&format!("{whole} --mask no-userns --limit processes=7"), Ok(3));
         check("--socket-fd 3 --workspace /w --home /h", Err("--tmp is missing"));
         check("--socket-fd three", Err("needs a number"));

@@ -90,6 +90,10 @@ pub(super) fn run(calls: &mut Calls, sentinel: &Sentinel) -> io::Result<Vec<Prop
         broken.entry(probe.property()).or_default().extend(failures);
     }
     calls.survivors.clear();
+    if calls.sandbox.git_is_open() {
+        let open = "read and write git's own files, which nothing covers without a mount namespace";
+        broken.entry(PropertyName::Files).or_default().push(open.to_owned());
+    }
     Ok(PropertyName::ALL.into_iter().map(|name| row(&calls.sandbox, name, broken.remove(&name))).collect())
 }
 

@@ -69,10 +69,7 @@ pub(super) fn step<E: Into<io::Error>>(name: &str) -> impl FnOnce(E) -> SetupErr
 }
 
 fn set_up(folders: &Folders, uid: u32, gid: u32) -> Result<(), SetupError> {
-    // The same numbers inside, so that files in the workspace belong to whoever they belonged to.
-    std::fs::write("/proc/self/setgroups", "deny").map_err(step("deny setgroups"))?;
-    std::fs::write("/proc/self/uid_map", format!("{uid} {uid} 1")).map_err(step("map the user"))?;
-    std::fs::write("/proc/self/gid_map", format!("{gid} {gid} 1")).map_err(step("map the group"))?;
+    privileges::stay_who_you_are(uid, gid).map_err(step("map user and group"))?;
     sys::loopback_up().map_err(step("bring up loopback"))?;
     rustix::system::sethostname(b"vteam").map_err(step("name the host"))?;
     root::build(folders, uid, gid)

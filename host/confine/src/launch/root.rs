@@ -3,6 +3,7 @@
 
 use super::namespaces::{SetupError, step};
 use super::sandbox::{Folders, HOME, SELF, TMP, WORKSPACE};
+use crate::cover;
 use crate::sys::{Mounts, set_mount_attributes};
 use rustix::mount::{
     MountFlags, MountPropagationFlags, UnmountFlags, mount, mount_bind_recursive, mount_change, unmount,
@@ -75,12 +76,22 @@ pub(super) fn build(folders: &Folders, uid: u32, gid: u32) -> Result<(), SetupEr
     for (inside, outside) in [(WORKSPACE, &folders.workspace), (HOME, &folders.home), (TMP, &folders.tmp)] {
         bind(&below_old(outside), Path::new(inside), OURS)?;
     }
+    if folders.in_place {
+        cover_git()?;
+    }
     bind(&below_old(&folders.this_binary), Path::new(SELF), READ_ONLY)?;
     fs::create_dir("/proc").map_err(step("make /proc"))?;
     proc()?;
     unmount(OLD, UnmountFlags::DETACH).map_err(step("let go of the old root"))?;
     fs::remove_dir(OLD).map_err(step("remove the old root"))?;
     set_mount_attributes(Path::new("/"), Mounts::ThisOne, READ_ONLY).map_err(step("make the root read-only"))
+}
+
+fn cover_git() -> Result<(), SetupError> {
+    const SCRATCH: &str = "/cover";
+    fs::create_dir(SCRATCH).map_err(step("make a place for covers"))?;
+    cover::git(Path::new(WORKSPACE), Path::new(SCRATCH)).map_err(step("cover git's own files"))?;
+    fs::remove_dir(SCRATCH).map_err(step("remove the place for covers"))
 }
 
 /// A fresh `/proc` of the calling process's PID namespace, read-only: as uid 0 even without capabilities a program

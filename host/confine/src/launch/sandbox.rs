@@ -34,6 +34,8 @@ pub(super) struct Folders {
     pub(super) home: PathBuf,
     pub(super) tmp: PathBuf,
     pub(super) this_binary: PathBuf,
+    /// The workspace is a person's own folder.
+    pub(super) in_place: bool,
 }
 
 impl Folders {
@@ -44,6 +46,7 @@ impl Folders {
             home: options.home.canonicalize()?,
             tmp: options.tmp.canonicalize()?,
             this_binary: std::env::current_exe()?.canonicalize()?,
+            in_place: options.in_place,
         })
     }
 }
@@ -67,7 +70,7 @@ impl Sandbox {
         place: Place,
         folders: Folders,
         features: Features,
-        limits: ProgramLimits,
+        mut limits: ProgramLimits,
     ) -> Result<Self, super::LaunchError> {
         let failed =
             |source| super::LaunchError::Setup { what: "the launcher cannot confine itself", source };
@@ -85,7 +88,12 @@ impl Sandbox {
         }
         let root = rustix::process::geteuid().is_root();
         let filter = |network| seccomp::refuse_to_programs(ProgramProfile { network, namespaces, root });
-        let seen = if namespaces { inside() } else { folders };
+        let in_place = folders.in_place;
+        let seen = if namespaces { Folders { in_place, ..inside() } } else { folders };
+        if in_place {
+            // What was there before the session is not the session's.
+            limits.disk_bytes = limits.disk_bytes.saturating_add(super::usage::bytes_below(&seen.workspace));
+        }
         Ok(Self {
             features,
             limits,
@@ -99,6 +107,11 @@ impl Sandbox {
 
     pub(super) fn in_namespaces(&self) -> bool {
         self.place == Place::Namespaces
+    }
+
+    /// Git's metadata of a person's own folder lie open.
+    pub(super) fn git_is_open(&self) -> bool {
+        self.seen.in_place && !self.in_namespaces()
     }
 
     /// Enters the domain and the filter of a program: the last two steps before it starts.
@@ -115,7 +128,7 @@ impl Sandbox {
     }
 
     fn domain(&self, network: Network) -> Domain {
-        let Folders { workspace, home, tmp, this_binary } = &self.seen;
+        let Folders { workspace, home, tmp, this_binary, in_place: _ } = &self.seen;
         let mut domain = Domain {
             write: vec![workspace.clone(), home.clone(), tmp.clone()],
             devices: root::DEVICES.iter().map(PathBuf::from).collect(),
@@ -172,5 +185,11 @@ impl Sandbox {
 }
 
 fn inside() -> Folders {
-    Folders { workspace: WORKSPACE.into(), home: HOME.into(), tmp: TMP.into(), this_binary: SELF.into() }
+    Folders {
+        workspace: WORKSPACE.into(),
+        home: HOME.into(),
+        tmp: TMP.into(),
+        this_binary: SELF.into(),
+        in_place: false,
+    }
 }

@@ -3,8 +3,8 @@
 use super::calls::Calls;
 use super::canary::{self, Sentinel};
 use super::inbox::Inbox;
-use super::sandbox::Sandbox;
-use protocol::exec::{FromExec, Property, Refusal, ToExec};
+use super::sandbox::{Place, Sandbox};
+use protocol::exec::{Confinement, FromExec, Property, Refusal, ToExec};
 use protocol::frame;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
@@ -27,7 +27,12 @@ pub(super) fn serve(socket: OwnedFd, sandbox: Sandbox, sentinel: Sentinel) -> io
     let programs = calls.sandbox.programs.clone();
     let mut server =
         Server { socket, inbox: Inbox::default(), outbox: Vec::new(), properties: properties.clone() };
-    server.say(&FromExec::Ready { properties, programs })?;
+    let without_namespaces = match &calls.sandbox.place {
+        Place::Namespaces => None,
+        Place::Host { why } => Some(why.clone()),
+    };
+    let confinement = Confinement { properties, without_namespaces };
+    server.say(&FromExec::Ready { confinement, programs })?;
     let served = server.run(&mut calls);
     calls.kill_all();
     while !calls.is_idle() {

@@ -114,7 +114,7 @@ fn free_bytes(sandbox: &Sandbox) -> u64 {
 }
 
 /// Blocks in use. Links are not followed and not counted twice on purpose: a link costs nothing.
-fn bytes_below(folder: &Path) -> u64 {
+pub(super) fn bytes_below(folder: &Path) -> u64 {
     use std::os::unix::fs::MetadataExt;
     let mut bytes: u64 = 0;
     let mut folders = vec![folder.to_owned()];

@@ -102,8 +102,8 @@ impl Launcher {
             next: 1,
         };
         match launcher.hear() {
-            Some(FromExec::Ready { properties, programs }) => {
-                launcher.properties = properties;
+            Some(FromExec::Ready { confinement, programs }) => {
+                launcher.properties = confinement.properties;
                 launcher.programs = programs;
             }
             other => panic!("not ready: {other:?}"),

@@ -35,6 +35,20 @@ fn what_a_kernel_lacks_is_refused_by_name() {
 }
 
 #[test]
+fn a_folder_is_not_worked_on_itself_where_git_lies_open() {
+    let folder = tempfile::tempdir().unwrap();
+    let in_place = ["--in-place", folder.path().to_str().unwrap()];
+    assert!(Launcher::start(&in_place).properties.iter().all(|property| property.holds));
+    let mut launcher = Launcher::start(&[&in_place[..], &["--mask", "no-userns"]].concat());
+    match launcher.try_run(program(&["true"])) {
+        Err(Refusal::NotConfined { property: PropertyName::Files, detail }) => {
+            assert!(detail.contains("git's own files"), "{detail}");
+        }
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
 fn canaries_find_something_where_nothing_confines_them() {
     let folder = tempfile::tempdir().unwrap();
     let outside = folder.path().join("outside");
@@ -62,11 +76,15 @@ fn canaries_find_something_where_nothing_confines_them() {
 fn the_doctor_gives_the_launchers_own_answer() {
     let scratch = tempfile::tempdir().unwrap();
     let exec = std::path::Path::new(env!("CARGO_BIN_EXE_vteam-exec"));
-    let table = confine::doctor(exec, scratch.path(), &[]).unwrap();
+    let found = confine::doctor(exec, scratch.path(), &[]).unwrap();
+    let table = &found.properties;
+    assert_eq!(found.without_namespaces, None);
     assert_eq!(table.iter().map(|row| row.name).collect::<Vec<_>>(), PropertyName::ALL);
     assert!(table.iter().all(|row| row.holds), "{table:#?}");
     let masked = confine::doctor(exec, scratch.path(), &[confine::Mask::NoSeccomp]).unwrap();
-    assert!(masked.iter().any(|row| !row.holds));
+    assert!(masked.properties.iter().any(|row| !row.holds));
+    let without = confine::doctor(exec, scratch.path(), &[confine::Mask::NoUserNamespaces]).unwrap();
+    assert_eq!(without.without_namespaces.as_deref(), Some("user namespaces are masked"));
     assert!(confine::doctor(std::path::Path::new("/nonexistent"), scratch.path(), &[]).is_err());
     assert_eq!(std::fs::read_dir(scratch.path()).unwrap().count(), 0);
 }

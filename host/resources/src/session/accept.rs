@@ -34,6 +34,7 @@ impl Posted {
             timeout,
             inactivity_timeout,
             stop_on_run_finished,
+            ttl_seconds_after_finished,
             llm_settings,
             environment_variables,
             persona,
@@ -84,6 +85,7 @@ impl Posted {
             timeout: run_timeout(timeout, &mut problems),
             inactivity: inactivity_timeout.map(Duration::from_secs).or(policy.inactivity),
             stop_on_run_finished,
+            retention: ttl_seconds_after_finished.map(Duration::from_secs).or(policy.retention),
             workspace: source(workspace, &mut problems),
             workspace_bytes: policy.max_workspace_bytes,
             environment: environment(environment_variables, &mut problems),
@@ -180,7 +182,17 @@ fn source(workspace: Option<Workspace>, problems: &mut Problems) -> Source {
             if !path.is_absolute() {
                 problems.add("spec.workspace.dir.path", "must be an absolute path");
             }
-            Source::Dir { path, include_ignored: dir.include_ignored }
+            match (dir.in_place, dir.include_ignored) {
+                (true, true) => {
+                    problems.add(
+                        "spec.workspace.dir.includeIgnored",
+                        "is about a copy: with inPlace the session works on everything that is there",
+                    );
+                    Source::Empty
+                }
+                (true, false) => Source::InPlace { path },
+                (false, include_ignored) => Source::Dir { path, include_ignored },
+            }
         }
         Workspace { dir: None, archive: Some(archive) } => problems
             .take("spec.workspace.archive.blob", archive.blob.parse())

@@ -9,7 +9,7 @@ use crate::{
     past::Past,
     settings::{SessionFolder, verifying_key},
     tools::{Loader, Toolbox},
-    workspace::{self, Usage, Workspace},
+    workspace::{self, Usage, Workspace, gits},
 };
 use model::{
     event::Event,
@@ -17,17 +17,21 @@ use model::{
 };
 use protocol::control::{Binding, WorkspaceSource};
 use std::{
+    collections::BTreeSet,
     fs, io,
+    path::PathBuf,
     sync::{Arc, Mutex},
 };
 use tokio::sync::watch;
 
 /// In the journal's folder, once an archive was unpacked.
 const UNPACKED: &str = "unpacked";
+/// In the journal's folder, where the session works in a person's folder itself.
+const KNOWN_GITS: &str = "gits.json";
 
 impl Parts {
     pub(super) async fn bind(self, binding: Binding) -> Result<Session, SessionError> {
-        let Self { link, http, launcher, engine, folder } = self;
+        let Self { link, http, launcher, engine, folder, in_place } = self;
         http.bind(binding.epoch);
         let key = verifying_key(&binding.artifact_key).ok_or(SessionError::Key)?;
         let toolbox = Toolbox::new(&binding, &Loader { http: http.clone(), engine, key });
@@ -49,8 +53,19 @@ impl Parts {
             approved: Mutex::new(std::mem::take(&mut past.approved)),
         };
         let (queue, state) = (past.open_runs.clone(), std::mem::take(&mut past.state));
-        let usage = Usage::new(root.clone(), binding.limits.session.workspace_bytes);
-        let workspace = Workspace { root: root.clone(), baseline, http: http.clone(), usage: usage.clone() };
+        // What was in a person's folder before is not the session's.
+        let there = if in_place { root.bytes(u64::MAX) } else { 0 };
+        let room = binding.limits.session.workspace_bytes.saturating_add(there);
+        let usage = Usage::new(root.clone(), room);
+        let known_gits = in_place.then(|| known_gits(&folder)).transpose().map_err(SessionError::Folder)?;
+        let workspace = Workspace {
+            root: root.clone(),
+            baseline,
+            http: http.clone(),
+            usage: usage.clone(),
+            folder: folder.workspace(),
+            known_gits: known_gits.map(Arc::new),
+        };
         let agent = Arc::new(Agent {
             binding,
             link,
@@ -75,6 +90,20 @@ impl Parts {
         });
         let (taken, owes_diff) = (queue.clone(), watch::Sender::new(false));
         Ok(Session { agent, workspace, queue: queue.into(), current: None, taken, owes_diff })
+    }
+}
+
+/// Each `.git` that was there when the session's first runner began.
+fn known_gits(folder: &SessionFolder) -> io::Result<BTreeSet<PathBuf>> {
+    let kept = folder.journal().join(KNOWN_GITS);
+    match fs::read(&kept) {
+        Ok(bytes) => serde_json::from_slice(&bytes).map_err(io::Error::other),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            let found = gits(&folder.workspace())?;
+            fs::write(kept, serde_json::to_vec(&found).map_err(io::Error::other)?)?;
+            Ok(found)
+        }
+        Err(error) => Err(error),
     }
 }
 

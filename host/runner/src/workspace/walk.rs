@@ -87,7 +87,7 @@ fn visit(
     let mut folders = Vec::new();
     for (name, kind) in entries {
         let path = if folder.is_empty() { name.clone() } else { format!("{folder}/{name}") };
-        if name == ".git" || !wanted(&path, kind == Kind::Folder) {
+        if name.eq_ignore_ascii_case(".git") || !wanted(&path, kind == Kind::Folder) {
             continue;
         }
         match kind {

@@ -15,6 +15,7 @@ use std::{
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     sync::OnceLock,
+    time::Instant,
 };
 
 /// A session's folder, its server and its runner.
@@ -27,6 +28,15 @@ pub(crate) struct Running {
 
 impl Running {
     pub(crate) fn start(prompt: &str, files: &[(&str, &str)], adapt: impl FnOnce(&mut Binding)) -> Self {
+        Self::start_timed(prompt, files, adapt).0
+    }
+
+    /// Also says when its processes were started.
+    pub(crate) fn start_timed(
+        prompt: &str,
+        files: &[(&str, &str)],
+        adapt: impl FnOnce(&mut Binding),
+    ) -> (Self, Instant) {
         let folder = tempfile::tempdir().unwrap();
         for sub in ["workspace", "baseline", "journal", "tmp", "home"] {
             fs::create_dir(folder.path().join(sub)).unwrap();
@@ -37,8 +47,9 @@ impl Running {
             }
         }
         let server = Server::listen(&folder.path().join("socket"), prompt, adapt);
+        let started = Instant::now();
         let (runner, exec) = spawn(folder.path());
-        Self { folder, server, runner, exec }
+        (Self { folder, server, runner, exec }, started)
     }
 
     /// `kill -9`, and the next runner.
@@ -98,17 +109,26 @@ fn spawn(folder: &Path) -> (Child, Child) {
     for name in ["workspace", "home", "tmp"] {
         exec.arg(format!("--{name}")).arg(folder.join(name));
     }
-    let mut runner = Command::new(env!("CARGO_BIN_EXE_vteam-runner"));
+    let mut runner =
+        Command::new(staged("vteam-runner").unwrap_or_else(|| env!("CARGO_BIN_EXE_vteam-runner").into()));
     runner.arg("--connect").arg(format!("unix:{}", folder.join("socket").display()));
     runner.arg("--token-fd").arg(token.as_raw_fd().to_string());
     runner.arg("--exec-fd").arg(ours.as_raw_fd().to_string());
-    runner.arg("--session-dir").arg(folder).arg("--orphan-timeout").arg("20");
+    runner.arg("--session-dir").arg(folder).arg("--orphan-timeout").arg("20").arg("--dial-at-once");
     (start(runner, &[ours, token]), start(exec, &[theirs]))
+}
+
+/// As it is shipped, where `cargo xtask` staged it: what cargo builds beside tests links their dependencies' features.
+fn staged(program: &str) -> Option<PathBuf> {
+    Some(PathBuf::from(std::env::var_os("VTEAM_BIN_DIR")?).join(program))
 }
 
 fn launcher() -> &'static Path {
     static LAUNCHER: OnceLock<PathBuf> = OnceLock::new();
     LAUNCHER.get_or_init(|| {
+        if let Some(staged) = staged("vteam-exec") {
+            return staged;
+        }
         plugins::cargo(&["build", "--quiet", "-p", "confine"]);
         plugins::programs().join("vteam-exec")
     })

@@ -94,7 +94,7 @@ async fn possible(api: &Api, project: &Project, spec: &Accepted) -> Result<(), P
     }
     match &spec.workspace {
         Source::Empty => {}
-        Source::Dir { path, .. } => match tokio::fs::metadata(path).await {
+        Source::Dir { path, .. } | Source::InPlace { path } => match tokio::fs::metadata(path).await {
             Ok(meta) if meta.is_dir() => {}
             Ok(_) => wrong("spec.workspace.dir.path", format!("{} is no folder", path.display())),
             Err(error) => {
@@ -110,7 +110,15 @@ async fn possible(api: &Api, project: &Project, spec: &Accepted) -> Result<(), P
             }
         }
     }
-    if let Some(broken) = api.confinement.iter().find(|property| spec.needs_programs && !property.holds) {
+    if let (Source::InPlace { .. }, Some(why)) = (&spec.workspace, &api.confinement.without_namespaces) {
+        let text = format!(
+            "working in a folder itself needs mount namespaces, which this host does not allow ({why}): leave it out \
+             to work on a private copy, or allow unprivileged user namespaces; see `vteam doctor`"
+        );
+        wrong("spec.workspace.dir.inPlace", text);
+    }
+    let mut properties = api.confinement.properties.iter();
+    if let Some(broken) = properties.find(|property| spec.needs_programs && !property.holds) {
         let text = format!(
             "native programs cannot be confined here: {} does not hold ({}); see `vteam doctor`",
             broken.name, broken.detail

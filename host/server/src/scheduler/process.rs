@@ -46,6 +46,10 @@ pub(super) struct Pair {
 pub(super) struct Programs<'a> {
     pub(super) settings: &'a LocalSettings,
     pub(super) folder: &'a Path,
+    /// The person's folder that is worked on itself.
+    pub(super) in_place: Option<&'a Path>,
+    /// The runner does not wait for the launcher's canaries.
+    pub(super) dial_at_once: bool,
 }
 
 impl Programs<'_> {
@@ -64,7 +68,11 @@ impl Programs<'_> {
     fn exec(&self, socket: OwnedFd) -> io::Result<Process> {
         let mut command = self.command("vteam-exec")?;
         command.arg("--socket-fd").arg(socket.as_raw_fd().to_string());
-        for folder in ["workspace", "home", "tmp"] {
+        match self.in_place {
+            Some(folder) => command.arg("--in-place").arg(folder),
+            None => command.arg("--workspace").arg(self.folder.join("workspace")),
+        };
+        for folder in ["home", "tmp"] {
             command.arg(format!("--{folder}")).arg(self.folder.join(folder));
         }
         spawn(command, &[socket])
@@ -88,6 +96,12 @@ impl Programs<'_> {
             .arg(self.folder)
             .arg("--log")
             .arg(&self.settings.log);
+        if let Some(folder) = self.in_place {
+            command.arg("--in-place").arg(folder);
+        }
+        if self.dial_at_once {
+            command.arg("--dial-at-once");
+        }
         spawn(command, &[reader, socket])
     }
 

@@ -4,7 +4,7 @@ use super::{
     actor::{Actor, Command},
     error::SessionError,
     seams::{Launcher, Surroundings},
-    view::{Caller, NewSession, Pruned, SessionView, Settings},
+    view::{Caller, NewSession, SessionView, Settings},
 };
 use model::{
     event::{Event, Live, PhaseChanged, SessionCreated},
@@ -218,18 +218,21 @@ impl Registry {
         self.ask(uid, |reply| Command::Delete { reply }).await?
     }
 
-    pub(super) async fn prune(self: &Arc<Self>, older_than: Duration) -> Result<Pruned, SessionError> {
+    /// Wakes the sessions whose time is over (their plan then removes them) and removes blobs that nobody refers to.
+    pub(super) async fn tidy(self: &Arc<Self>) -> Result<(), SessionError> {
         let now = now();
-        let mut sessions = 0;
         for record in self.store.sessions(None).await? {
             let state = &record.state;
-            if state.phase.is_settled() && now.since(state.updated_at) >= older_than {
-                self.delete(&record.uid).await?;
-                sessions += 1;
+            let kept = accepted(&record).ok().and_then(|spec| spec.retention);
+            if state.phase.is_settled() && kept.is_some_and(|kept| now.since(state.updated_at) >= kept) {
+                self.actor(&record.uid)?;
             }
         }
-        let (blobs, blob_bytes) = self.store.collect_blobs().await?;
-        Ok(Pruned { sessions, blobs, blob_bytes })
+        let (blobs, bytes) = self.store.collect_blobs().await?;
+        if blobs > 0 {
+            tracing::info!(blobs, bytes, "blobs removed that nobody refers to");
+        }
+        Ok(())
     }
 
     /// A runner token is `vr1.<uid>.<epoch>.<secret>`; only its hash is kept.

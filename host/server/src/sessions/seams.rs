@@ -38,6 +38,8 @@ pub struct Launch {
     pub workspace: Source,
     /// Bytes that the workspace may have.
     pub workspace_bytes: u64,
+    /// The runner's first word has to say what its launcher can keep, which takes the time of the canaries.
+    pub needs_programs: bool,
     pub exited: Exited,
 }
 

@@ -29,13 +29,6 @@ pub struct SessionView {
     pub pending: usize,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Pruned {
-    pub sessions: u64,
-    pub blobs: u64,
-    pub blob_bytes: u64,
-}
-
 /// Times and limits that somebody decided.
 #[derive(Debug, Clone, Copy)]
 pub struct Settings {

@@ -16,6 +16,9 @@ use std::{
 
 pub(super) struct Rules<'a> {
     pub(super) include_ignored: bool,
+    /// Nobody works on the copy: links that lead outside are in it too, and `.gitignore` alone leaves out,
+    /// as where changes are looked for.
+    pub(super) baseline_only: bool,
     /// The server's own folder.
     pub(super) own: &'a Path,
     pub(super) max_bytes: u64,
@@ -45,12 +48,12 @@ pub(super) fn tree(from: &Path, to: &Path, rules: &Rules<'_>) -> Result<LeftOut,
         if relative.as_os_str().is_empty() {
             continue;
         }
-        one(&entry, relative, &to.join(relative), &mut left_out, &mut room).map_err(|error| {
-            match error.kind() {
+        one(&entry, relative, &to.join(relative), rules.baseline_only, &mut left_out, &mut room).map_err(
+            |error| match error.kind() {
                 ErrorKind::FileTooLarge => PrepareError::TooLarge { limit: max_bytes },
                 _ => PrepareError::io(entry.path())(error),
-            }
-        })?;
+            },
+        )?;
     }
     left_out.git = passed.git.load(Ordering::Relaxed);
     left_out.own = passed.own.load(Ordering::Relaxed);
@@ -69,9 +72,9 @@ fn walk(from: &Path, rules: &Rules<'_>, passed: Arc<Passed>) -> ignore::Walk {
         .git_global(false)
         .git_ignore(!include_ignored)
         .git_exclude(false)
-        .ignore(!include_ignored)
+        .ignore(!include_ignored && !rules.baseline_only)
         .filter_entry(move |entry| {
-            let is_git = entry.depth() > 0 && entry.file_name() == ".git";
+            let is_git = entry.depth() > 0 && entry.file_name().eq_ignore_ascii_case(".git");
             passed.git.fetch_add(u64::from(is_git), Ordering::Relaxed);
             let is_folder = entry.file_type().is_some_and(|kind| kind.is_dir());
             let is_own =
@@ -86,6 +89,7 @@ fn one(
     entry: &DirEntry,
     relative: &Path,
     to: &Path,
+    baseline_only: bool,
     left_out: &mut LeftOut,
     room: &mut u64,
 ) -> io::Result<()> {
@@ -93,7 +97,7 @@ fn one(
         Some(kind) if kind.is_dir() => std::fs::create_dir_all(to),
         Some(kind) if kind.is_symlink() => {
             let target = std::fs::read_link(entry.path())?;
-            if stays_inside(relative, &target) {
+            if baseline_only || stays_inside(relative, &target) {
                 std::os::unix::fs::symlink(target, to)
             } else {
                 left_out.links += 1;

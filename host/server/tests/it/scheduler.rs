@@ -62,6 +62,7 @@ fn launch(workspace: Source) -> (Launch, oneshot::Receiver<String>) {
         token: SecretString::from("the-token"),
         workspace,
         workspace_bytes: 1 << 20,
+        needs_programs: false,
         exited: Box::new(move |why| drop(ended.send(why))),
     };
     (launch, exited)

@@ -97,6 +97,7 @@ fn the_project_fills_in_and_bounds() {
         max_budget: Some(MicroUsd(2_000_000)),
         default_model: Some("m".to_owned()),
         inactivity: Some(Duration::from_secs(9)),
+        retention: Some(Duration::from_secs(8)),
         ..policy()
     };
     let got = accept(&json!({"prompt": "a", "permissionMode": "bypass"}), &policy).unwrap();
@@ -105,6 +106,9 @@ fn the_project_fills_in_and_bounds() {
         (got.process_network, got.inactivity),
         (ProcessNetwork::Loopback, Some(Duration::from_secs(9)))
     );
+    let kept = |spec: Value| accept(&spec, &policy).unwrap().retention;
+    assert_eq!(kept(json!({"prompt": "a"})), Some(Duration::from_secs(8)));
+    assert_eq!(kept(json!({"prompt": "a", "ttlSecondsAfterFinished": 0})), Some(Duration::ZERO));
     assert!(
         accept(&json!({"prompt": "a", "budget": 3}), &policy)
             .unwrap_err()

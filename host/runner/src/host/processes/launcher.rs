@@ -158,8 +158,8 @@ impl Launcher {
 
     fn sort(&self, message: FromExec) {
         let (id, change) = match message {
-            FromExec::Ready { properties, programs: _ } => {
-                self.0.ready.send_replace(Some(properties));
+            FromExec::Ready { confinement, programs: _ } => {
+                self.0.ready.send_replace(Some(confinement.properties));
                 return;
             }
             FromExec::Started { id } => (id, Change::Sort(Sort::Started)),

@@ -65,10 +65,12 @@ impl Actor {
             lost_at: state.lost_at,
             run_active: Duration::from_millis(state.run_active_ms).saturating_add(active),
             idle_since: state.idle_since,
+            changed_at: state.updated_at,
             policy: Policy {
                 start_timeout: settings.start_timeout,
                 run_timeout: self.run_timeout(),
                 inactivity: self.accepted.inactivity.unwrap_or(settings.inactivity),
+                retention: self.accepted.retention,
                 max_losses: settings.max_losses,
                 backoff_base: settings.backoff_base,
                 backoff_cap: settings.backoff_cap,
@@ -154,6 +156,7 @@ impl Actor {
             token: SecretString::from(token),
             workspace: self.accepted.workspace.clone(),
             workspace_bytes: self.workspace_bytes(),
+            needs_programs: self.accepted.needs_programs,
             exited: self.exited_notice(epoch),
         };
         let (registry, uid) = (Arc::clone(&self.registry), self.record.uid.clone());

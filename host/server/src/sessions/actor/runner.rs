@@ -160,7 +160,7 @@ impl Actor {
             artifact_key,
             workspace: match &accepted.workspace {
                 Source::Archive { blob } => WorkspaceSource::Archive { blob: blob.clone() },
-                Source::Empty | Source::Dir { .. } => WorkspaceSource::Prepared,
+                Source::Empty | Source::Dir { .. } | Source::InPlace { .. } => WorkspaceSource::Prepared,
             },
             policy: SessionPolicy {
                 process_network: match accepted.process_network {

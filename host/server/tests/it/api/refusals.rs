@@ -51,6 +51,11 @@ async fn each_refusal_is_a_problem_that_says_what_to_do() {
     .await;
     let dir = json!({"prompt": "x", "workspace": {"dir": {"path": "/no/such/folder"}}});
     check(post.clone(), sessions, dir, 422, "invalid", "/no/such/folder").await;
+    let itself = json!({"prompt": "x", "workspace": {"dir": {"path": server.dir, "inPlace": true}}});
+    check(post.clone(), sessions, itself, 422, "invalid", "needs mount namespaces").await;
+    let both =
+        json!({"prompt": "x", "workspace": {"dir": {"path": "/", "inPlace": true, "includeIgnored": true}}});
+    check(post.clone(), sessions, both, 422, "invalid", "includeIgnored").await;
     let named = json!({"metadata": {"name": "a", "namespace": "q"}, "spec": {"prompt": "x"}});
     check(post.clone(), sessions, named, 422, "invalid", "metadata.namespace").await;
     check(

@@ -17,7 +17,7 @@ fn config(dir: &Path, listen: Option<SocketAddr>) -> Config {
         user: "me".to_owned(),
         durability: Durability::Process,
         sessions: server::sessions::Settings::shipped(),
-        confinement: vec![],
+        confinement: Default::default(),
     }
 }
 

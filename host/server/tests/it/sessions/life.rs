@@ -250,6 +250,33 @@ async fn deleting_removes_everything() {
     assert!(matches!(world.sessions.get(&session.reference).await, Err(SessionError::NotFound)));
     while futures::StreamExt::next(&mut tail).await.is_some() {}
     assert_eq!(world.sessions.list(&session.reference.project).await.unwrap().len(), 0);
-    let pruned = world.sessions.prune(Duration::ZERO).await.unwrap();
-    assert_eq!(pruned.sessions, 0);
+}
+
+#[tokio::test]
+async fn what_rests_goes_when_its_time_is_over() {
+    let world = World::new(diligent()).await;
+    let kept = world.create(spec()).await.record;
+    let gone = world.create(Accepted { retention: Some(Duration::from_millis(300)), ..spec() }).await.record;
+    let later = world.create(Accepted { retention: Some(Duration::from_secs(3600)), ..spec() }).await.record;
+    for session in [&kept, &later] {
+        world.until_phase(&session.uid, Phase::Completed).await;
+    }
+    world.until_removed(&gone.reference).await;
+
+    // Nobody takes up what rests after a restart, but for that.
+    let again = world.create(Accepted { retention: Some(Duration::from_secs(2)), ..spec() }).await.record;
+    world.until_phase(&again.uid, Phase::Completed).await;
+    let world = world.restart(diligent()).await;
+    let shutdown = telemetry::Shutdown::new();
+    let keeping =
+        tokio::spawn(world.sessions.clone().housekeeping(Duration::from_millis(50), shutdown.clone()));
+    world.until_removed(&again.reference).await;
+    shutdown.request();
+    keeping.await.unwrap();
+    let left = world.sessions.list(&kept.reference.project).await.unwrap();
+    let mut left: Vec<_> = left.into_iter().map(|view| view.record.uid).collect();
+    left.sort();
+    let mut expected = vec![kept.uid, later.uid];
+    expected.sort();
+    assert_eq!(left, expected);
 }

@@ -15,8 +15,8 @@ use server::{
     broker::{Broker, BrokerConfig, Models, RetryPolicy},
     gateway,
     sessions::{
-        Caller, Exited, Launch, LaunchError, Launcher, Material, Missing, NewSession, SessionView, Sessions,
-        Settings, Surroundings, Tail, Wanted,
+        Caller, Exited, Launch, LaunchError, Launcher, Material, Missing, NewSession, SessionError,
+        SessionView, Sessions, Settings, Surroundings, Tail, Wanted,
     },
 };
 use std::{
@@ -237,6 +237,15 @@ impl World {
         self.until(uid, |event| matches!(event, Event::PhaseChanged(changed) if changed.phase == phase)).await
     }
 
+    pub(crate) async fn until_removed(&self, session: &SessionRef) {
+        let gone = async {
+            while !matches!(self.sessions.get(session).await, Err(SessionError::NotFound)) {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        };
+        timeout(PATIENCE, gone).await.unwrap();
+    }
+
     pub(crate) async fn view(&self, session: &SessionRef) -> SessionView {
         self.sessions.get(session).await.unwrap()
     }
@@ -286,6 +295,7 @@ pub(crate) fn spec() -> Accepted {
         interactive: false,
         timeout: Duration::from_secs(60),
         inactivity: None,
+        retention: None,
         stop_on_run_finished: false,
         workspace: Source::Empty,
         workspace_bytes: None,
