@@ -27,7 +27,9 @@ impl Sentinel {
     /// Put where the launcher can write, before it leaves the host's file system behind.
     pub(super) fn place(folders: &Folders) -> io::Result<Self> {
         let own = [&folders.workspace, &folders.home, &folders.tmp];
-        let beside = own.iter().filter_map(|folder| folder.parent());
+        // Not beside a person's folder: that is theirs, and may be a path that means something else to programs.
+        let ours = if folders.in_place { own.get(1..).unwrap_or_default() } else { &own[..] };
+        let beside = ours.iter().filter_map(|folder| folder.parent());
         let mut last = io::Error::from(io::ErrorKind::NotFound);
         for folder in beside.chain(["/var/tmp", "/tmp", "/dev/shm"].map(Path::new)) {
             if own.iter().any(|own| folder.starts_with(own)) {

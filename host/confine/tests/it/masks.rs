@@ -38,7 +38,8 @@ fn what_a_kernel_lacks_is_refused_by_name() {
 fn a_folder_is_not_worked_on_itself_where_git_lies_open() {
     let folder = tempfile::tempdir().unwrap();
     let in_place = ["--in-place", folder.path().to_str().unwrap()];
-    assert!(Launcher::start(&in_place).properties.iter().all(|property| property.holds));
+    let seen = Launcher::start(&in_place).properties.clone();
+    assert!(seen.iter().all(|property| property.holds), "{seen:#?}");
     let mut launcher = Launcher::start(&[&in_place[..], &["--mask", "no-userns"]].concat());
     match launcher.try_run(program(&["true"])) {
         Err(Refusal::NotConfined { property: PropertyName::Files, detail }) => {
