@@ -2,7 +2,7 @@
 
 use crate::{
     binaries::{self, Profile},
-    machine::{self, repository, target},
+    machine::{self, place, repository, target},
     plugins,
     run::{Run, say, step},
 };
@@ -23,7 +23,8 @@ pub(crate) fn run() -> anyhow::Result<()> {
     let packages = ["-p", "engine", "-p", "store", "-p", "confine", "-p", "runner", "-p", "e2e"];
     let benches = ["--bench", "calls", "--bench", "append", "--bench", "start", "--bench", "session"];
     let cargo = Run::cargo().arg("bench").args(packages).args(benches);
-    let said = shown(binaries::environment(cargo, &stage))?;
+    let mut said = shown(binaries::environment(cargo, &stage))?;
+    said.extend(peer()?);
     let file = repository().join("docs/benchmarks.md");
     std::fs::write(&file, table(&stage, &said)?)
         .with_context(|| format!("cannot write {}", file.display()))?;
@@ -31,11 +32,26 @@ pub(crate) fn run() -> anyhow::Result<()> {
     Ok(())
 }
 
+/// The same figure of a usual runner's agent, taken in the same run; from its registry, at a pinned version.
+fn peer() -> anyhow::Result<Vec<String>> {
+    let (from, home) = (repository().join("tests/peers"), target().join("peers"));
+    for file in ["package.json", "package-lock.json", "measure.mjs"] {
+        place(&from.join(file), &home.join(file))?;
+    }
+    step("a peer");
+    Run::new("npm")
+        .args(["ci", "--no-audit", "--no-fund", "--silent"])
+        .dir(&home)
+        .go()
+        .context("npm is needed")?;
+    shown(Run::new("node").args(["measure.mjs", "20"]).dir(&home))
+}
+
 /// Runs it, passes its output on, and gives the rows that benchmarks of ours print (`row | what | median | more |`).
-fn shown(cargo: Run) -> anyhow::Result<Vec<String>> {
+fn shown(run: Run) -> anyhow::Result<Vec<String>> {
     let mut child =
-        cargo.into_command().stdout(Stdio::piped()).spawn().context("cannot start cargo bench")?;
-    let stdout = child.stdout.take().context("cargo bench has no output")?;
+        run.into_command().stdout(Stdio::piped()).spawn().context("a benchmark cannot be started")?;
+    let stdout = child.stdout.take().context("a benchmark has no output")?;
     let mut rows = Vec::new();
     for line in BufReader::new(stdout).lines() {
         let line = line?;

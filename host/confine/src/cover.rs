@@ -86,8 +86,8 @@ pub fn gits(root: &Path) -> io::Result<Vec<Git>> {
     let mut folders = vec![root.to_owned()];
     while let Some(folder) = folders.pop() {
         let entries = match fs::read_dir(&folder) {
-            // Nobody of the session can read what we cannot; nor can they write to it.
-            Err(error) if error.kind() == io::ErrorKind::PermissionDenied && folder != root => continue,
+            // What is another user's and closed to us is closed to the session; what is ours it could open.
+            Err(error) if error.kind() == io::ErrorKind::PermissionDenied && is_others(&folder) => continue,
             entries => entries?,
         };
         for entry in entries {
@@ -108,6 +108,11 @@ pub fn gits(root: &Path) -> io::Result<Vec<Git>> {
         }
     }
     Ok(found)
+}
+
+fn is_others(folder: &Path) -> bool {
+    let me = rustix::process::geteuid().as_raw();
+    fs::symlink_metadata(folder).is_ok_and(|data| std::os::unix::fs::MetadataExt::uid(&data) != me)
 }
 
 #[cfg(test)]
