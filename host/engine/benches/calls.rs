@@ -1,6 +1,6 @@
 //! Fresh calls through all limits, and loading: what a session pays for running tools as components.
 //!
-//! Criterion measures one caller and two; the percentiles of single calls are printed beside its table.
+//! Criterion measures one caller, two, and as many as keep all workers busy; the percentiles of single calls are printed beside its table.
 
 #![allow(
     clippy::unwrap_used,
@@ -65,7 +65,7 @@ fn calls(criterion: &mut Criterion) {
         runtime.block_on(percentiles(work));
         let mut group = criterion.benchmark_group(work.name);
         group.throughput(Throughput::Elements(1));
-        for callers in [1u64, 2] {
+        for callers in [1u64, 2, 16] {
             group.bench_function(format!("{callers} callers"), |bencher| {
                 bencher.iter_custom(|count| runtime.block_on(beside(work, callers, count)));
             });

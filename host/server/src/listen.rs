@@ -8,7 +8,7 @@ use axum::{
     http::{HeaderMap, Uri, header},
     middleware::{Next, from_fn_with_state},
     response::{IntoResponse as _, Response},
-    serve::Listener,
+    serve::{Listener, ListenerExt as _},
 };
 use std::{
     fs, io,
@@ -83,6 +83,16 @@ where
     L::Addr: std::fmt::Debug,
 {
     axum::serve(listener, router).with_graceful_shutdown(async move { shutdown.requested().await }).await
+}
+
+/// Whoever follows a stream of small events would get each second one 40 ms late: Nagle's algorithm waits for the
+/// acknowledgement that the other side delays (RFC 1122, section 4.2.3).
+pub fn prompt(listener: TcpListener) -> impl Listener<Addr = SocketAddr> {
+    listener.tap_io(|stream| {
+        if let Err(error) = stream.set_nodelay(true) {
+            tracing::debug!(%error, "a connection stays slow");
+        }
+    })
 }
 
 /// The hosts by which a listener on TCP may be named.

@@ -182,7 +182,7 @@ fn serve_tcp(
     let io = |source| StartError::Io { path: PathBuf::from("the TCP listener"), source };
     let address = listener.local_addr().map_err(io)?;
     let router = listen::guarded(api.router(), Hosts::of(address));
-    supervisor.critical("api on TCP", listen::serve(listener, router, shutdown.clone()));
+    supervisor.critical("api on TCP", listen::serve(listen::prompt(listener), router, shutdown.clone()));
     Ok(address)
 }
 

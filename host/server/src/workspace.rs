@@ -39,6 +39,8 @@ pub enum PrepareError {
     TooLarge { limit: u64 },
     #[error("the disk is full: free space in the data folder, then send a message")]
     Full(#[source] io::Error),
+    #[error("{0} cannot be read: open it to this user, or leave it out with an ignore file")]
+    Closed(PathBuf),
     #[error("{path} cannot be copied")]
     Io {
         path: PathBuf,
@@ -50,7 +52,7 @@ pub enum PrepareError {
 impl PrepareError {
     pub(crate) fn reason(&self) -> Option<Reason> {
         match self {
-            Self::NoFolder(_) | Self::Own(_) | Self::HoldsOwn(_) => {
+            Self::NoFolder(_) | Self::Own(_) | Self::HoldsOwn(_) | Self::Closed(_) => {
                 Some(Reason::Other("WorkspaceMissing".to_owned()))
             }
             Self::TooLarge { .. } | Self::Full(_) => Some(Reason::WorkspaceFull),
@@ -60,6 +62,7 @@ impl PrepareError {
 
     fn io(path: &Path) -> impl FnOnce(io::Error) -> Self {
         move |source| match source.kind() {
+            io::ErrorKind::PermissionDenied => Self::Closed(path.to_owned()),
             io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => Self::Full(source),
             _ => Self::Io { path: path.to_owned(), source },
         }
@@ -271,6 +274,15 @@ mod tests {
             assert!(!session.path().join("workspace").exists());
         };
         check(Source::Dir { path: "/no/such/folder".into(), include_ignored: false }, "does not exist");
+        let closed = tempfile::tempdir().unwrap();
+        let inner = closed.path().join("inner");
+        fs::create_dir(&inner).unwrap();
+        fs::set_permissions(&inner, fs::Permissions::from_mode(0)).unwrap();
+        // Nothing is closed to root.
+        if fs::read_dir(&inner).is_err() {
+            let source = Source::Dir { path: closed.path().to_owned(), include_ignored: false };
+            check(source, "inner cannot be read: open it");
+        }
         let large = tempfile::tempdir().unwrap();
         fs::write(large.path().join("f"), "1234").unwrap();
         check(Source::Dir { path: large.path().to_owned(), include_ignored: false }, "more than 3 bytes");

@@ -68,7 +68,7 @@ pub fn serve(script: Script, listener: TcpListener) -> io::Result<Scripted> {
     let model = script.model();
     let app = router(script);
     let server = tokio::spawn(async move {
-        if let Err(error) = axum::serve(listener, app).await {
+        if let Err(error) = axum::serve(crate::listen::prompt(listener), app).await {
             tracing::error!(%error, "the scripted model's endpoint ended");
         }
     });

@@ -40,9 +40,9 @@ pub(super) fn tree(from: &Path, to: &Path, rules: &Rules<'_>) -> Result<LeftOut,
     let mut room = max_bytes;
     for entry in walk(from, rules, Arc::clone(&passed)) {
         let entry = entry.map_err(|error| {
-            PrepareError::io(from)(
-                error.into_io_error().unwrap_or_else(|| io::Error::other("cannot be walked")),
-            )
+            let at = place(&error).unwrap_or(from).to_owned();
+            let source = error.io_error().map_or(ErrorKind::Other, io::Error::kind);
+            PrepareError::io(&at)(source.into())
         })?;
         let Ok(relative) = entry.path().strip_prefix(from) else { continue };
         if relative.as_os_str().is_empty() {
@@ -58,6 +58,15 @@ pub(super) fn tree(from: &Path, to: &Path, rules: &Rules<'_>) -> Result<LeftOut,
     left_out.git = passed.git.load(Ordering::Relaxed);
     left_out.own = passed.own.load(Ordering::Relaxed);
     Ok(left_out)
+}
+
+/// Where the walk failed.
+fn place(error: &ignore::Error) -> Option<&Path> {
+    match error {
+        ignore::Error::WithPath { path, .. } => Some(path),
+        ignore::Error::WithDepth { err, .. } => place(err),
+        _ => None,
+    }
 }
 
 fn walk(from: &Path, rules: &Rules<'_>, passed: Arc<Passed>) -> ignore::Walk {
