@@ -277,7 +277,7 @@ mod tests {
         let closed = tempfile::tempdir().unwrap();
         let inner = closed.path().join("inner");
         fs::create_dir(&inner).unwrap();
-        fs::set_permissions(&inner, fs::Permissions::from_mode(0)).unwrap();
+        fs::set_permissions(&inner, fs::Permissions::from_mode(0o000)).unwrap();
         // Nothing is closed to root.
         if fs::read_dir(&inner).is_err() {
             let source = Source::Dir { path: closed.path().to_owned(), include_ignored: false };
