@@ -23,11 +23,12 @@ use std::{
         atomic::{AtomicBool, Ordering},
     },
 };
-use tokio::sync::OnceCell;
+use tokio::sync::{Notify, OnceCell};
 
 pub struct Toolbox {
     tools: BTreeMap<String, Arc<Tool>>,
     personas: Vec<Arc<Bound>>,
+    spare_time: Notify,
 }
 
 pub struct Tool {
@@ -60,7 +61,7 @@ impl Toolbox {
     /// A plugin whose manifest this runner cannot read offers nothing; a tool that two plugins offer is the first one's.
     #[must_use]
     pub fn new(binding: &Binding, loader: &Loader) -> Self {
-        let mut toolbox = Self { tools: BTreeMap::new(), personas: Vec::new() };
+        let mut toolbox = Self { tools: BTreeMap::new(), personas: Vec::new(), spare_time: Notify::new() };
         for plugin in &binding.plugins {
             let manifest: Manifest = match serde_json::from_value(plugin.manifest.clone()) {
                 Ok(manifest) => manifest,
@@ -89,8 +90,15 @@ impl Toolbox {
         }
     }
 
-    /// Fetches and loads everything, so that the first calls need not wait. What fails is told by the call that needs it.
+    /// The model is at work, and this process has nothing to do.
+    pub fn has_spare_time(&self) {
+        self.spare_time.notify_one();
+    }
+
+    /// Fetches and loads everything in the first spare time, so that the first calls need not wait and the first request
+    /// of the model does not either. What fails is told by the call that needs it.
     pub async fn load(&self) {
+        self.spare_time.notified().await;
         let bound = self.tools.values().map(|tool| &tool.bound).chain(&self.personas);
         futures::future::join_all(bound.map(|bound| bound.plugin())).await;
     }

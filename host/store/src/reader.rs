@@ -1,4 +1,5 @@
-//! Reading: connections of their own, work on blocking threads.
+//! Reading: connections of their own, work on blocking threads. As many at a time as there are connections: opening one
+//! costs more than waiting for one.
 
 use crate::{
     error::StoreError,
@@ -15,20 +16,22 @@ use std::{
     path::{Path, PathBuf},
     sync::{Arc, Mutex, PoisonError},
 };
+use tokio::sync::Semaphore;
 
-/// Connections kept open between uses.
-const KEPT: usize = 4;
+/// Connections, opened when first needed and kept.
+const CONNECTIONS: usize = 8;
 /// A page of events ends after this many bytes.
 const PAGE_BYTES: usize = 8 << 20;
 
 pub(crate) struct Readers {
     dir: PathBuf,
     idle: Mutex<Vec<Connection>>,
+    turns: Semaphore,
 }
 
 impl Readers {
     pub(crate) fn new(dir: &Path) -> Self {
-        Self { dir: dir.to_owned(), idle: Mutex::default() }
+        Self { dir: dir.to_owned(), idle: Mutex::default(), turns: Semaphore::new(CONNECTIONS) }
     }
 
     fn with<T>(&self, work: impl FnOnce(&Connection) -> Result<T, StoreError>) -> Result<T, StoreError> {
@@ -36,7 +39,8 @@ impl Readers {
         let connection = kept.map_or_else(|| schema::open_reader(&self.dir), Ok)?;
         let result = work(&connection);
         let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
-        if idle.len() < KEPT {
+        // A caller that went away gave its turn back before its work was done.
+        if idle.len() < CONNECTIONS {
             idle.push(connection);
         }
         result
@@ -47,7 +51,10 @@ pub(crate) async fn run<T: Send + 'static>(
     readers: Arc<Readers>,
     work: impl FnOnce(&Connection) -> Result<T, StoreError> + Send + 'static,
 ) -> Result<T, StoreError> {
-    tokio::task::spawn_blocking(move || readers.with(work))
+    // Never closed.
+    let _turn = readers.turns.acquire().await;
+    let reading = Arc::clone(&readers);
+    tokio::task::spawn_blocking(move || reading.with(work))
         .await
         .map_err(|error| StoreError::Failed(error.into()))?
 }

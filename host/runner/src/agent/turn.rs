@@ -171,6 +171,7 @@ impl Agent {
         let model = request.model.clone();
         let call = ModelCall { run: run.clone(), idempotency_key: message.to_string(), request };
         let mut stream = self.http.model(&call).await?;
+        self.toolbox.has_spare_time();
         if !live {
             let mut assembly = Assembly::default();
             while let Some(event) = stream.next().await {
