@@ -39,6 +39,8 @@ pub enum PrepareError {
     TooLarge { limit: u64 },
     #[error("the disk is full: free space in the data folder, then send a message")]
     Full(#[source] io::Error),
+    #[error("the folder {0} is git's own: name the folder that it belongs to")]
+    Git(PathBuf),
     #[error("{0} cannot be read: open it to this user, or leave it out with an ignore file")]
     Closed(PathBuf),
     #[error("{path} cannot be copied")]
@@ -52,7 +54,7 @@ pub enum PrepareError {
 impl PrepareError {
     pub(crate) fn reason(&self) -> Option<Reason> {
         match self {
-            Self::NoFolder(_) | Self::Own(_) | Self::HoldsOwn(_) | Self::Closed(_) => {
+            Self::NoFolder(_) | Self::Own(_) | Self::HoldsOwn(_) | Self::Git(_) | Self::Closed(_) => {
                 Some(Reason::Other("WorkspaceMissing".to_owned()))
             }
             Self::TooLarge { .. } | Self::Full(_) => Some(Reason::WorkspaceFull),
@@ -129,6 +131,9 @@ fn folder(path: &Path, own: &Path) -> Result<PathBuf, PrepareError> {
     let real = path.canonicalize().map_err(PrepareError::io(path))?;
     if own.canonicalize().is_ok_and(|own| real.starts_with(own)) {
         return Err(PrepareError::Own(path.to_owned()));
+    }
+    if real.iter().any(|part| part.eq_ignore_ascii_case(".git")) {
+        return Err(PrepareError::Git(path.to_owned()));
     }
     Ok(real)
 }
@@ -274,6 +279,11 @@ mod tests {
             assert!(!session.path().join("workspace").exists());
         };
         check(Source::Dir { path: "/no/such/folder".into(), include_ignored: false }, "does not exist");
+        let repository = tempfile::tempdir().unwrap();
+        let hooks = repository.path().join(".git/hooks");
+        fs::create_dir_all(&hooks).unwrap();
+        check(Source::InPlace { path: hooks.clone() }, "git's own");
+        check(Source::Dir { path: hooks, include_ignored: false }, "git's own");
         let closed = tempfile::tempdir().unwrap();
         let inner = closed.path().join("inner");
         fs::create_dir(&inner).unwrap();

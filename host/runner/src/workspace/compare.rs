@@ -28,7 +28,8 @@ pub(super) fn compare(baseline: &Root, root: &Root) -> Result<Comparison, FileEr
         Comparison { patch: String::new(), archive: vec![], files_changed: 0, added: 0, removed: 0 };
     let mut archive = archive::Writer::new();
     let paths: BTreeSet<&String> = before.files.keys().chain(after.files.keys()).collect();
-    for path in paths {
+    // What is there is not deleted, whatever it has become.
+    for path in paths.into_iter().filter(|path| !after.others.contains(*path)) {
         let (old_kind, new_kind) = (before.files.get(path), after.files.get(path));
         let (old, new) = (Content::read(baseline, path, old_kind)?, Content::read(root, path, new_kind)?);
         let patch = diff::patch(path, old.as_ref().map(Content::side), new.as_ref().map(Content::side));
@@ -45,6 +46,11 @@ pub(super) fn compare(baseline: &Root, root: &Root) -> Result<Comparison, FileEr
     }
     if after.unnamed > 0 {
         found.patch.push_str(&format!("# not shown: {} files whose names are not UTF-8\n", after.unnamed));
+    }
+    for path in &after.others {
+        found
+            .patch
+            .push_str(&format!("# not compared: {path:?} has several names (hard links) or is no file\n"));
     }
     found.archive = archive.finish()?;
     Ok(found)
@@ -90,6 +96,9 @@ mod tests {
         fs::create_dir(new.path().join("dir")).unwrap();
         fs::write(new.path().join("dir/new"), "n\n").unwrap();
         symlink("/etc/passwd", new.path().join("link")).unwrap();
+        fs::write(old.path().join("linked"), "l\n").unwrap();
+        fs::write(new.path().join("linked"), "l\n").unwrap();
+        fs::hard_link(new.path().join("linked"), new.path().join("second")).unwrap();
         let found = compare(&Root::open(old.path()).unwrap(), &Root::open(new.path()).unwrap()).unwrap();
         assert_eq!((found.files_changed, found.added, found.removed), (4, 3, 2));
         for part in
@@ -97,6 +106,8 @@ mod tests {
         {
             assert!(found.patch.contains(part), "{part}: {}", found.patch);
         }
+        assert!(!found.patch.contains("a/linked"), "{}", found.patch);
+        assert!(found.patch.contains("# not compared: \"linked\"") && found.patch.contains("\"second\""));
         let unpacked = tempfile::tempdir().unwrap();
         super::super::unpack(&found.archive, &Root::open(unpacked.path()).unwrap(), 1000).unwrap();
         assert_eq!(fs::read_to_string(unpacked.path().join("dir/new")).unwrap(), "n\n");

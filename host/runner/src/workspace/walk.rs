@@ -2,7 +2,10 @@
 
 use crate::beneath::{FileError, Kind, Root};
 use ignore::gitignore::{Gitignore, GitignoreBuilder};
-use std::{collections::BTreeMap, path::Path};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    path::Path,
+};
 
 const MAX_FILES: usize = 500_000;
 const MAX_DEPTH: usize = 200;
@@ -12,6 +15,8 @@ const MAX_IGNORE_BYTES: u64 = 1 << 20;
 #[derive(Debug, Default)]
 pub(super) struct Tree {
     pub(super) files: BTreeMap<String, Kind>,
+    /// What is there and is not looked into: a file with several names, or none at all.
+    pub(super) others: BTreeSet<String>,
     /// Names that are not UTF-8.
     pub(super) unnamed: usize,
 }
@@ -92,7 +97,7 @@ fn visit(
         }
         match kind {
             Kind::Folder => folders.push(path),
-            Kind::Other => {}
+            Kind::Other => drop(tree.others.insert(path)),
             kind => drop(tree.files.insert(path, kind)),
         }
         if tree.files.len() > MAX_FILES || depth > MAX_DEPTH {
