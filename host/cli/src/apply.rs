@@ -9,7 +9,6 @@ mod parse;
 pub(crate) use folder::Folder;
 pub(crate) use parse::{Change, Content, parse};
 
-use crate::view::style::Style;
 use model::{id::Digest, render};
 
 /// A change that is ready to be written.
@@ -28,8 +27,9 @@ pub(crate) struct Conflict {
 }
 
 impl Conflict {
-    pub(crate) fn line(&self, style: Style) -> String {
-        format!("  {} {}: {}\n", style.red("✗"), render::line(&self.path.as_str().into(), 200), self.why)
+    /// Without colours: errors show whatever would have made them.
+    pub(crate) fn line(&self) -> String {
+        format!("  ✗ {}: {}\n", render::line(&self.path.as_str().into(), 200), self.why)
     }
 }
 
@@ -40,6 +40,8 @@ pub(crate) enum Standing {
     Fits,
     /// The change is already there.
     Done,
+    /// No change of a file: it stays out, and does not keep others from being taken over.
+    LeftOut(&'static str),
     Conflict(String),
 }
 
@@ -48,22 +50,34 @@ pub(crate) fn standing(change: &Change, folder: &Folder) -> Standing {
     if change.path.split('/').any(|part| part.eq_ignore_ascii_case(".git")) {
         return Standing::Conflict("git's own files are not taken over".to_owned());
     }
+    if change.content == Content::NotAFile {
+        return Standing::LeftOut("links and special files are not taken over");
+    }
     let now = match folder.digest(&change.path) {
         Ok(now) => now,
         Err(error) => return Standing::Conflict(error.to_string()),
     };
+    let has_mode = |wanted: bool| folder.is_executable(&change.path).is_ok_and(|now| now == wanted);
     let (before, after) = match &change.content {
         Content::Written { before, after, .. } => (before.as_ref(), Some(after)),
-        Content::Deleted { before } => (Some(before), None),
-        Content::NotAFile => {
-            return Standing::Conflict("links and special files are not taken over".to_owned());
+        Content::Executable(_) if now.is_none() => {
+            return Standing::Conflict(difference(None, None).to_owned());
         }
+        Content::Executable(wanted) => {
+            return if has_mode(*wanted) { Standing::Done } else { Standing::Fits };
+        }
+        Content::Deleted { before } => (Some(before), None),
+        Content::NotAFile => (None, None),
     };
     if now.as_ref() == before {
         return Standing::Fits;
     }
     if now.as_ref() == after {
-        return Standing::Done;
+        let is_done = match &change.content {
+            Content::Written { executable: Some(wanted), .. } => has_mode(*wanted),
+            _ => true,
+        };
+        return if is_done { Standing::Done } else { Standing::Fits };
     }
     Standing::Conflict(difference(now.as_ref(), before).to_owned())
 }
@@ -85,13 +99,14 @@ pub(crate) fn write(ready: &[Ready], folder: &Folder) -> Result<(), Conflict> {
         let conflict = |why: String| Conflict { path: change.path.clone(), why };
         match standing(change, folder) {
             Standing::Fits => {}
-            Standing::Done => continue,
+            Standing::Done | Standing::LeftOut(_) => continue,
             Standing::Conflict(why) => return Err(conflict(why)),
         }
         let done = match (&change.content, bytes) {
             (Content::Written { executable, .. }, Some(bytes)) => {
                 folder.replace(&change.path, bytes, *executable)
             }
+            (Content::Executable(wanted), _) => folder.set_executable(&change.path, *wanted),
             _ => folder.remove(&change.path),
         };
         done.map_err(|error| conflict(error.to_string()))?;
@@ -106,7 +121,7 @@ mod tests {
 
     fn written(path: &str, before: Option<&str>, after: &str) -> Ready {
         let before = before.map(|text| Digest::of(text.as_bytes()));
-        let content = Content::Written { before, after: Digest::of(after.as_bytes()), executable: false };
+        let content = Content::Written { before, after: Digest::of(after.as_bytes()), executable: None };
         Ready { change: Change { path: path.to_owned(), content }, bytes: Some(after.as_bytes().to_vec()) }
     }
 
@@ -129,6 +144,33 @@ mod tests {
         assert!(!place.path().join("gone").exists());
         // Again: everything is already there.
         write(&ready, &folder).unwrap();
+    }
+
+    #[test]
+    fn permissions_come_back() {
+        use std::os::unix::fs::PermissionsExt as _;
+        let place = tempfile::tempdir().unwrap();
+        for name in ["alone", "both"] {
+            fs::write(place.path().join(name), "old").unwrap();
+            fs::set_permissions(place.path().join(name), fs::Permissions::from_mode(0o640)).unwrap();
+        }
+        let mode = |name: &str| fs::metadata(place.path().join(name)).unwrap().permissions().mode() & 0o777;
+        let folder = Folder::open(place.path()).unwrap();
+        let alone = |executable| Ready {
+            change: Change { path: "alone".to_owned(), content: Content::Executable(executable) },
+            bytes: None,
+        };
+        let mut both = written("both", Some("old"), "new");
+        if let Content::Written { executable, .. } = &mut both.change.content {
+            *executable = Some(true);
+        }
+        write(&[alone(true), both], &folder).unwrap();
+        assert_eq!((mode("alone"), mode("both")), (0o750, 0o750));
+        assert_eq!(standing(&alone(true).change, &folder), Standing::Done);
+        write(&[alone(false)], &folder).unwrap();
+        assert_eq!(mode("alone"), 0o640);
+        let missing = Change { path: "missing".to_owned(), content: Content::Executable(true) };
+        assert_eq!(standing(&missing, &folder), Standing::Conflict("it is not there any more".to_owned()));
     }
 
     #[test]

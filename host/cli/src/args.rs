@@ -181,7 +181,7 @@ pub(crate) enum SessionsVerb {
     /// Show what happened.
     Logs {
         name: SessionName,
-        /// Stay and show what happens.
+        /// Stay and show what happens until the session rests.
         #[arg(long, short)]
         follow: bool,
     },

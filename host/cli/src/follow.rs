@@ -34,6 +34,8 @@ pub(crate) enum Until {
     Settled,
     /// The person leaves.
     Left,
+    /// The one or the other; nothing is interrupted.
+    SettledOrLeft,
 }
 
 /// How it stood at the end.
@@ -93,6 +95,11 @@ impl<'a> Follow<'a> {
         Ok(())
     }
 
+    /// Whether what was shown ends with a session at rest.
+    pub(crate) fn is_settled(&self) -> bool {
+        self.end.phase.as_ref().is_some_and(|(phase, _)| phase.is_settled())
+    }
+
     /// Shows what happens, and asks, until the end that was wished for.
     pub(crate) async fn watch(&mut self, until: Until) -> Outcome<End> {
         let mut stream = self.client.stream(self.name, self.last);
@@ -102,7 +109,7 @@ impl<'a> Follow<'a> {
             self.ask().await?;
             tokio::select! {
                 item = stream.next() => {
-                    if self.item(&item?)? && until == Until::Settled {
+                    if self.item(&item?)? && until != Until::Left {
                         self.view.close()?;
                         return Ok(std::mem::take(&mut self.end));
                     }
@@ -112,7 +119,7 @@ impl<'a> Follow<'a> {
                     self.line(line).await?;
                 }
                 () = pressed(&mut interrupts) => {
-                    if until == Until::Left || interrupted {
+                    if until != Until::Settled || interrupted {
                         return self.left(until);
                     }
                     interrupted = true;
@@ -134,7 +141,7 @@ impl<'a> Follow<'a> {
 
     fn left(&mut self, until: Until) -> Outcome<End> {
         self.view.close()?;
-        if until == Until::Left {
+        if until != Until::Settled {
             return Ok(std::mem::take(&mut self.end));
         }
         Err(Failure::new(Code::Interrupted, format!("left; see: vteam sessions attach {}", self.name)))

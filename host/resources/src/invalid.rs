@@ -52,8 +52,10 @@ pub(crate) fn read<T: DeserializeOwned + JsonSchema>(value: &Value) -> Result<T,
     let mut problems = Problems::default();
     unknown_fields(&schema, &schema, value, "", &mut problems);
     problems.finish(())?;
-    serde_json::from_value(value.clone())
-        .map_err(|error| Invalid(vec![Problem { field: String::new(), message: error.to_string() }]))
+    serde_path_to_error::deserialize(value).map_err(|error| {
+        let field = error.path().iter().next().map(|_| error.path().to_string()).unwrap_or_default();
+        Invalid(vec![Problem { field, message: error.into_inner().to_string() }])
+    })
 }
 
 fn unknown_fields(root: &Value, schema: &Value, value: &Value, path: &str, problems: &mut Problems) {

@@ -18,6 +18,7 @@ use crate::{
     tools::Toolbox,
     workspace::Usage,
 };
+use confine::Covers;
 use model::{
     event::{CallFinished, CallOutcome, Event, PersonaPrompted, RunEnd, RunEnded},
     id::{CallId, Digest, MessageId, RunId},
@@ -42,6 +43,8 @@ pub struct Agent {
     pub toolbox: Toolbox,
     pub permissions: Arc<Permissions>,
     pub root: Root,
+    /// Where the workspace is a person's own folder: what lies over git's files.
+    pub covers: Option<Arc<Covers>>,
     pub workspace: PathBuf,
     pub usage: Usage,
     pub launcher: Option<Launcher>,

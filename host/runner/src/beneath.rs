@@ -13,7 +13,7 @@ use std::{
     fs::File,
     io::{self, Read as _},
     os::unix::ffi::OsStrExt as _,
-    path::Path,
+    path::{Path, PathBuf},
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
@@ -25,6 +25,16 @@ const BENEATH: ResolveFlags =
 
 /// What an entry costs without its content.
 const ENTRY_BYTES: u64 = 512;
+
+/// The kernel's time of an entry's last change (`st_ctime`): seconds and nanoseconds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct ChangeTime(i64, i64);
+
+impl ChangeTime {
+    fn of(stat: &Stat) -> Self {
+        Self(stat.st_ctime, i64::try_from(stat.st_ctime_nsec).unwrap_or(0))
+    }
+}
 
 #[derive(Debug, Clone)]
 pub struct Root(Arc<OwnedFd>);
@@ -42,6 +52,14 @@ pub enum FileError {
     Full,
     #[error("{path}: {source}")]
     Failed { path: String, source: io::Error },
+}
+
+impl FileError {
+    /// It is there, and its mode keeps us out.
+    #[must_use]
+    pub fn is_closed(&self) -> bool {
+        matches!(self, Self::Failed { source, .. } if source.kind() == io::ErrorKind::PermissionDenied)
+    }
 }
 
 /// A regular file as it was read.
@@ -147,6 +165,50 @@ impl Root {
             }
         }
         bytes
+    }
+
+    /// When this folder itself last changed: something in it was made, removed or renamed.
+    ///
+    /// # Errors
+    /// When the file system does not say.
+    pub fn changed_at(&self) -> Result<ChangeTime, FileError> {
+        rustix::fs::fstat(&*self.0).map(|stat| ChangeTime::of(&stat)).map_err(|e| failed(".", e))
+    }
+
+    /// How many entries other than folders at or below `path` changed after `then`. The kernel's change time counts, which
+    /// no program can set. What goes or closes meanwhile is not counted.
+    #[must_use]
+    pub fn changed_after(&self, path: &str, then: ChangeTime) -> u64 {
+        let mut changed = 0;
+        let mut folders = Vec::new();
+        let mut look = |stat: &Stat, path: PathBuf, folders: &mut Vec<PathBuf>| match FileType::from_raw_mode(
+            stat.st_mode,
+        ) {
+            FileType::Directory => folders.push(path),
+            _ => changed += u64::from(ChangeTime::of(stat) > then),
+        };
+        let (folder, name) = path.rsplit_once('/').unwrap_or(("", path));
+        if let Ok(stat) =
+            self.folder(folder).map(|folder| rustix::fs::statat(&folder, name, AtFlags::SYMLINK_NOFOLLOW))
+        {
+            stat.iter().for_each(|stat| look(stat, PathBuf::from(path), &mut folders));
+        }
+        while let Some(path) = folders.pop() {
+            let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+            let Ok(folder) = rustix::fs::openat2(&*self.0, &path, flags, Mode::empty(), BENEATH) else {
+                continue;
+            };
+            let Ok(entries) = rustix::fs::Dir::read_from(&folder) else { continue };
+            for entry in entries.flatten() {
+                let name = OsStr::from_bytes(entry.file_name().to_bytes());
+                if name == "." || name == ".." {
+                    continue;
+                }
+                let Ok(stat) = rustix::fs::statat(&folder, name, AtFlags::SYMLINK_NOFOLLOW) else { continue };
+                look(&stat, path.join(name), &mut folders);
+            }
+        }
+        changed
     }
 
     fn add_folder(

@@ -58,12 +58,11 @@ pub fn run(command: Command) -> Result<Option<String>, ProcessError> {
 
 fn serve(settings: Session) -> Result<(), ProcessError> {
     log::init(&settings.log, Format::Json, Target::Stderr)?;
-    if let Some(folder) = &settings.in_place {
-        let of = &settings.folder;
-        confine::work_in_place(folder, &of.workspace(), &of.tmp()).map_err(ProcessError::InPlace)?;
-    }
+    let of = &settings.folder;
+    let cover = |folder| confine::work_in_place(folder, &of.workspace(), &of.tmp());
+    let covers = settings.in_place.as_deref().map(cover).transpose().map_err(ProcessError::InPlace)?;
     let (engine, runtime) = start(folders(&settings.folder).map_err(ProcessError::Folder)?, vec![])?;
-    runtime.block_on(session::serve(settings, engine))?;
+    runtime.block_on(session::serve(settings, engine, covers))?;
     // A program's output that is still being read, or a file, does not hold up the end.
     runtime.shutdown_background();
     Ok(())

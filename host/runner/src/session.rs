@@ -13,6 +13,7 @@ use crate::{
     settings::{self, SessionFolder},
     workspace::{UnpackError, Workspace},
 };
+use confine::Covers;
 use engine::Engine;
 use model::{event::Event, id::RunId};
 use protocol::control::{FromRunner, FromServer, Request, VERSIONS};
@@ -47,12 +48,18 @@ pub enum SessionError {
     Key,
 }
 
-/// Serves a session until the server has no further use for it. The engine has been started.
+/// Serves a session until the server has no further use for it. The engine has been started; `covers` lie over git's own
+/// where the workspace is a person's folder.
 ///
 /// # Errors
 /// When the server cannot be reached, refuses this runner, or what it binds to cannot be had.
-pub async fn serve(settings: settings::Session, engine: Engine) -> Result<(), SessionError> {
-    let settings::Session { server, exec, folder, in_place, orphan_timeout, dial_at_once, log: _ } = settings;
+pub async fn serve(
+    settings: settings::Session,
+    engine: Engine,
+    covers: Option<Covers>,
+) -> Result<(), SessionError> {
+    let settings::Session { server, exec, folder, in_place: _, orphan_timeout, dial_at_once, log: _ } =
+        settings;
     let launcher = exec.map(Launcher::serve).transpose().map_err(SessionError::Launcher)?;
     let http = Http::new(server.clone(), Handle::current());
     let link = Link::default();
@@ -60,7 +67,7 @@ pub async fn serve(settings: settings::Session, engine: Engine) -> Result<(), Se
     let hello = hello(launcher.as_ref().filter(|_| !dial_at_once)).await;
     let dialler = Dialler { server, hello, orphan_timeout, inbox };
     let mut connection = tokio::spawn(dialler.run(link.clone()));
-    let parts = Parts { link, http, launcher, engine, folder, in_place: in_place.is_some() };
+    let parts = Parts { link, http, launcher, engine, folder, covers: covers.map(Arc::new) };
     let served = tokio::select! {
         served = parts.work(&mut received) => served,
         ended = &mut connection => Err(ended.unwrap_or(Ended::Closed).into()),
@@ -91,8 +98,8 @@ struct Parts {
     launcher: Option<Launcher>,
     engine: Engine,
     folder: SessionFolder,
-    /// The workspace is a person's own folder.
-    in_place: bool,
+    /// Where the workspace is a person's own folder.
+    covers: Option<Arc<Covers>>,
 }
 
 /// A bound session.

@@ -2,10 +2,12 @@
 
 mod archive;
 mod compare;
+mod gits;
 mod usage;
 mod walk;
 
 pub use archive::{UnpackError, unpack};
+pub use gits::KnownGits;
 pub use usage::{NoRoom, Usage};
 
 use crate::{
@@ -13,12 +15,7 @@ use crate::{
     http::{Http, HttpError},
 };
 use protocol::control::{Entry, EntryKind, Reply, Request, RequestError};
-use std::{
-    collections::BTreeSet,
-    io,
-    path::{Path, PathBuf},
-    sync::Arc,
-};
+use std::path::PathBuf;
 
 /// A file above this is fetched with the archive.
 const MAX_READ_BYTES: u64 = 64 << 20;
@@ -30,8 +27,8 @@ pub struct Workspace {
     pub http: Http,
     pub usage: Usage,
     pub folder: PathBuf,
-    /// Git's own of a person's folder that is worked on itself, as they were when the session began: these are covered.
-    pub known_gits: Option<Arc<BTreeSet<PathBuf>>>,
+    /// Where a person's folder is worked on itself.
+    pub known_gits: Option<KnownGits>,
 }
 
 impl Workspace {
@@ -89,31 +86,18 @@ impl Workspace {
 
     async fn diff(&self) -> Result<Reply, RequestError> {
         let (root, baseline) = (self.root.clone(), self.baseline.clone());
-        let compare::Comparison { patch, archive, files_changed, added, removed } =
-            blocking(move || compare::compare(&baseline, &root)).await?;
-        let patch = patch + &self.new_gits().await?;
-        let diff = self.http.put_blob(patch.into_bytes()).await.map_err(from_http)?;
+        let (folder, known) = (self.folder.clone(), self.known_gits.clone());
+        let compare = move || {
+            let found = compare::compare(&baseline, &root, known.as_ref().map(KnownGits::covered))?;
+            let failed = |source| FileError::Failed { path: folder.display().to_string(), source };
+            let remarks = known.map(|known| known.remarks(&folder)).transpose().map_err(failed)?;
+            Ok((found, remarks.unwrap_or_default()))
+        };
+        let (compare::Comparison { patch, archive, files_changed, added, removed }, remarks) =
+            blocking(compare).await?;
+        let diff = self.http.put_blob((patch + &remarks).into_bytes()).await.map_err(from_http)?;
         let archive = self.http.put_blob(archive).await.map_err(from_http)?;
         Ok(Reply::Diff { diff, archive, files_changed, added, removed })
-    }
-
-    /// A remark on each `.git` that was made meanwhile, which the person's own git would obey.
-    async fn new_gits(&self) -> Result<String, RequestError> {
-        let Some(known) = self.known_gits.clone() else { return Ok(String::new()) };
-        let folder = self.folder.clone();
-        let look = move || {
-            gits(&folder).map_err(|source| FileError::Failed { path: folder.display().to_string(), source })
-        };
-        let found = blocking(look).await?;
-        let new = found.difference(&known).filter_map(|path| path.strip_prefix(&self.folder).ok());
-        Ok(new
-            .map(|path| {
-                format!(
-                    "# made by the session: {:?}; its hooks and settings are run by your git\n",
-                    path.display()
-                )
-            })
-            .collect())
     }
 
     async fn upload(&self, bytes: Vec<u8>) -> Result<Reply, RequestError> {
@@ -121,11 +105,6 @@ impl Workspace {
         let blob = self.http.put_blob(bytes).await.map_err(from_http)?;
         Ok(Reply::Blob { blob, size })
     }
-}
-
-/// Paths of all `.git` below a folder.
-pub(crate) fn gits(folder: &Path) -> io::Result<BTreeSet<PathBuf>> {
-    Ok(confine::gits(folder)?.into_iter().map(|git| git.path).collect())
 }
 
 /// Bytes that a file of `after` bytes takes in the place of what is there.

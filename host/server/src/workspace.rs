@@ -3,6 +3,7 @@
 
 mod copy;
 
+use confine::{CoverError, coverable};
 use model::lifecycle::Reason;
 use resources::Source;
 use std::{
@@ -43,6 +44,12 @@ pub enum PrepareError {
     Git(PathBuf),
     #[error("{0} cannot be read: open it to this user, or leave it out with an ignore file")]
     Closed(PathBuf),
+    #[error("the folder is all of this machine: name a smaller one")]
+    Machine,
+    #[error("the folder {folder} cannot be worked on itself: {why}")]
+    Uncovered { folder: PathBuf, why: CoverError },
+    #[error("{0} is nested too deep to be copied: leave it out with an ignore file")]
+    TooDeep(PathBuf),
     #[error("{path} cannot be copied")]
     Io {
         path: PathBuf,
@@ -52,23 +59,30 @@ pub enum PrepareError {
 }
 
 impl PrepareError {
+    /// `None` where another try may do.
     pub(crate) fn reason(&self) -> Option<Reason> {
         match self {
-            Self::NoFolder(_) | Self::Own(_) | Self::HoldsOwn(_) | Self::Git(_) | Self::Closed(_) => {
-                Some(Reason::Other("WorkspaceMissing".to_owned()))
-            }
             Self::TooLarge { .. } | Self::Full(_) => Some(Reason::WorkspaceFull),
-            Self::Io { .. } => None,
+            Self::Io { source, .. } if is_passing(source) => None,
+            _ => Some(Reason::Other("WorkspaceMissing".to_owned())),
         }
     }
 
     fn io(path: &Path) -> impl FnOnce(io::Error) -> Self {
         move |source| match source.kind() {
             io::ErrorKind::PermissionDenied => Self::Closed(path.to_owned()),
+            io::ErrorKind::InvalidFilename => Self::TooDeep(path.to_owned()),
             io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => Self::Full(source),
             _ => Self::Io { path: path.to_owned(), source },
         }
     }
+}
+
+/// What another moment may cure: this process or machine is short of something.
+fn is_passing(error: &io::Error) -> bool {
+    let error = rustix::io::Errno::from_io_error(error);
+    use rustix::io::Errno;
+    matches!(error, Some(Errno::MFILE | Errno::NFILE | Errno::NOMEM | Errno::INTR | Errno::AGAIN))
 }
 
 /// Makes the folder, unless it was made before. Nothing half made is ever taken for whole, and nothing of `own`, the
@@ -82,8 +96,12 @@ pub fn prepare(session: &Path, source: &Source, own: &Path, max_bytes: u64) -> R
     }
     let workspace = session.join("workspace");
     if let Source::InPlace { path } = source {
-        // Also when it was made before: it is not ours, and may be gone.
-        folder(path, own)?;
+        // Also when it was made before: it is not ours, and may have changed.
+        let real = folder(path, own)?;
+        if own.canonicalize().is_ok_and(|own| own.starts_with(&real)) {
+            return Err(PrepareError::HoldsOwn(path.clone()));
+        }
+        coverable(path).map_err(|why| PrepareError::Uncovered { folder: path.clone(), why })?;
     }
     if workspace.exists() {
         return Ok(LeftOut::default());
@@ -108,13 +126,14 @@ pub fn prepare(session: &Path, source: &Source, own: &Path, max_bytes: u64) -> R
             left_out
         }
         Source::InPlace { path } => {
-            let real = folder(path, own)?;
-            if own.canonicalize().is_ok_and(|own| own.starts_with(&real)) {
-                return Err(PrepareError::HoldsOwn(path.clone()));
-            }
             // A link that is there is no change of the session's.
             let rules = copy::Rules { include_ignored: false, baseline_only: true, own, max_bytes };
-            copy::tree(path, &base, &rules)?
+            let left_out = copy::tree(path, &base, &rules)?;
+            // Mounted there under another name.
+            if left_out.own > 0 {
+                return Err(PrepareError::HoldsOwn(path.clone()));
+            }
+            left_out
         }
     };
     rename(&base, &session.join("baseline"))?;
@@ -131,6 +150,9 @@ fn folder(path: &Path, own: &Path) -> Result<PathBuf, PrepareError> {
     let real = path.canonicalize().map_err(PrepareError::io(path))?;
     if own.canonicalize().is_ok_and(|own| real.starts_with(own)) {
         return Err(PrepareError::Own(path.to_owned()));
+    }
+    if real.parent().is_none() {
+        return Err(PrepareError::Machine);
     }
     if real.iter().any(|part| part.eq_ignore_ascii_case(".git")) {
         return Err(PrepareError::Git(path.to_owned()));
@@ -284,6 +306,10 @@ mod tests {
         fs::create_dir_all(&hooks).unwrap();
         check(Source::InPlace { path: hooks.clone() }, "git's own");
         check(Source::Dir { path: hooks, include_ignored: false }, "git's own");
+        check(Source::Dir { path: "/".into(), include_ignored: false }, "all of this machine");
+        let linked = tempfile::tempdir().unwrap();
+        symlink("/elsewhere", linked.path().join(".git")).unwrap();
+        check(Source::InPlace { path: linked.path().to_owned() }, "itself: .git is a link");
         let closed = tempfile::tempdir().unwrap();
         let inner = closed.path().join("inner");
         fs::create_dir(&inner).unwrap();

@@ -38,6 +38,9 @@ pub struct SessionState {
     pub message: Untrusted,
     pub desired: Desired,
     pub updated_at: UnixMillis,
+    /// Since when the phase is a settled one.
+    #[serde(default)]
+    pub settled_at: Option<UnixMillis>,
     /// The last one that was started.
     pub epoch: Epoch,
     /// Events of runners before this epoch are refused.
@@ -78,6 +81,14 @@ pub struct SessionState {
     /// The last one.
     #[serde(default)]
     pub snapshot: Option<Snapshot>,
+}
+
+impl SessionState {
+    /// When its rest began, for a settled one; else its last change.
+    #[must_use]
+    pub fn rests_since(&self) -> UnixMillis {
+        self.settled_at.unwrap_or(self.updated_at)
+    }
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

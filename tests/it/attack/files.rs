@@ -1,7 +1,7 @@
 //! Repositories, archives and paths that mean to lead somewhere else.
 
 use super::{allow_bypass, bash, doors::over_tcp, script, shown};
-use crate::world::{World, folder, phase, session};
+use crate::world::{World, folder, open_approval, phase, session};
 use flate2::{Compression, write::GzEncoder};
 use model::{event::Stored, lifecycle::Phase};
 use reqwest::Method;
@@ -103,8 +103,8 @@ async fn a_repository_brings_nothing_active_in_and_an_agent_nothing_active_out()
 #[tokio::test(flavor = "multi_thread")]
 async fn a_folder_that_is_worked_on_itself_keeps_its_git() -> anyhow::Result<()> {
     let world = World::up(&script(&[
-        bash("ls -A .git; cat .git/config sub/.git absolute up; echo done"),
-        bash("rm -rf .git; mv .git away; echo 'touch pwned' > .git/hooks/post-checkout; echo x > sub/.git; mv sub moved; echo x > moved/.git"),
+        bash("ls -A .git; cat .git/config sub/.git bare/config absolute up; echo done"),
+        bash("rm -rf .git; mv .git away; echo 'touch pwned' > .git/hooks/post-checkout; echo x > sub/.git; mv sub moved; echo x > moved/.git; rm -rf sub; mv deep/down away; mkdir -p deep/down/.git; echo x > bare/config; mv bare other; touch build/ignored"),
         ("Write", json!({ "file_path": ".git/hooks/pre-commit", "content": "#!/bin/sh\ntouch pwned\n" })),
         bash("mkdir -p new/.git; echo '[core] fsmonitor = touch pwned' > new/.git/config; echo changed > src/main.txt"),
         ("Write", json!({ "file_path": "fine", "content": "new\n" })),
@@ -115,6 +115,16 @@ async fn a_folder_that_is_worked_on_itself_keeps_its_git() -> anyhow::Result<()>
     fs::create_dir(&project)?;
     fs::write(&secret, SECRET)?;
     hostile_repository(&project, &secret);
+    let git = [
+        (".gitignore", "build\n"),
+        ("build/before", ""),
+        ("bare/HEAD", ""),
+        ("bare/objects/x", ""),
+        ("bare/refs/x", ""),
+        ("bare/config", "[core]\n\tfsmonitor = touch pwned\n"),
+        ("deep/down/.git/HEAD", ""),
+    ];
+    folder(&project, &git);
     let spec = json!({ "prompt": "go", "permissionMode": "bypass", "workspace": { "dir": { "path": project, "inPlace": true } } });
     world.create("here", spec.clone()).await?;
     let log = world.settled("here").await;
@@ -129,11 +139,20 @@ async fn a_folder_that_is_worked_on_itself_keeps_its_git() -> anyhow::Result<()>
     assert!(
         project.join(".git/hooks/post-checkout").is_file() && !project.join(".git/hooks/pre-commit").exists()
     );
-    assert_eq!(fs::read_to_string(project.join("moved/.git"))?, "gitdir: ../../elsewhere\n");
+    assert_eq!(fs::read_to_string(project.join("sub/.git"))?, "gitdir: ../../elsewhere\n");
+    assert_eq!(fs::read_to_string(project.join("bare/config"))?, "[core]\n\tfsmonitor = touch pwned\n");
+    // A copy of what can be seen is all that moving comes to.
+    assert!(project.join("deep/down/.git/HEAD").is_file());
     assert_eq!(fs::read_to_string(&secret)?, SECRET);
 
     let diff = world.get(&format!("{}/diff", session("here"))).await?.to_string();
-    assert!(diff.contains("+changed") && diff.contains("# made by the session: \\\"new/.git\\\""), "{diff}");
+    let named = [
+        "+changed",
+        "# new since the session began: \\\"new/.git\\\"",
+        "# changed but ignored: \\\"build\\\"",
+    ];
+    assert!(named.iter().all(|part| diff.contains(part)), "{diff}");
+    assert!(!diff.contains("sub/.git") && !diff.contains("bare/"), "{diff}");
     assert!(!diff.contains("absolute") && !diff.contains("pwned") && !diff.contains("hooks/"), "{diff}");
     let applied = world.vteam(&["sessions", "apply", "here", "--yes"]).output()?;
     assert_eq!(applied.status.code(), Some(2));
@@ -144,11 +163,36 @@ async fn a_folder_that_is_worked_on_itself_keeps_its_git() -> anyhow::Result<()>
     world.create("link", spec).await?;
     let log = world.settled("link").await;
     assert_eq!(phase(&log), Some(Phase::Failed));
+    assert!(serde_json::to_string(&log)?.contains("src/.git is a link"), "{log:?}");
     let around =
         json!({ "prompt": "go", "workspace": { "dir": { "path": world.dir.path(), "inPlace": true } } });
     world.create("around", around).await?;
     let log = world.settled("around").await;
     assert!(serde_json::to_string(&log)?.contains("holds vteam's own data"), "{log:?}");
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nothing_is_done_in_a_folder_whose_git_was_replaced_meanwhile() -> anyhow::Result<()> {
+    let world = World::up(&script(&[
+        ("Write", json!({ "file_path": "b", "content": "theirs\n" })),
+        bash("echo theirs > .git/config"),
+    ]))
+    .await;
+    let project = world.dir.path().join("project");
+    folder(&project, &[(".git/config", "before\n"), ("a", "a\n")]);
+    let spec = json!({ "prompt": "go", "workspace": { "dir": { "path": project, "inPlace": true } } });
+    world.create("here", spec).await?;
+    let log = world.until("here", "approval", |log| open_approval(log).is_some()).await;
+    fs::rename(project.join(".git"), project.join("kept"))?;
+    folder(&project, &[(".git/config", "new\n")]);
+    world.decide("here", &open_approval(&log).expect("it waits"), json!({ "decision": "once" })).await?;
+    let log = world.settled_allowing_all("here").await;
+    assert_eq!(phase(&log), Some(Phase::Completed), "{:?}", shown(&log));
+    let text = shown(&log).join("\n");
+    assert!(text.matches(".git was replaced or moved from outside").count() >= 2, "{text}");
+    assert_eq!(fs::read_to_string(project.join(".git/config"))?, "new\n");
+    assert!(!project.join("b").exists());
     Ok(())
 }
 

@@ -18,6 +18,11 @@ use std::{
 #[derive(Debug)]
 pub(crate) struct Folder(OwnedFd);
 
+fn with(mode: u32, executable: bool) -> Mode {
+    let run = (mode & 0o444) >> 2;
+    Mode::from_raw_mode(mode & 0o666 | if executable { run } else { 0 })
+}
+
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum FolderError {
     #[error("the path leads out of the folder or through a link")]
@@ -82,12 +87,33 @@ impl Folder {
         Ok(Some(Digest::of(&bytes)))
     }
 
-    /// Writes beside and renames, so that there is never half a file. Permissions of a file that was there stay.
-    pub(crate) fn replace(&self, path: &str, bytes: &[u8], executable: bool) -> Result<(), FolderError> {
+    /// Whether a plain file with one name may be run by its owner.
+    pub(crate) fn is_executable(&self, path: &str) -> Result<bool, FolderError> {
+        let there = self.at(path, OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK, Mode::empty())?;
+        Ok(fstat(&there)?.st_mode & 0o100 != 0)
+    }
+
+    /// As git does it: who may read may run.
+    pub(crate) fn set_executable(&self, path: &str, executable: bool) -> Result<(), FolderError> {
+        let there = self.at(path, OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK, Mode::empty())?;
+        Ok(fchmod(&there, with(fstat(&there)?.st_mode, executable))?)
+    }
+
+    /// Writes beside and renames, so that there is never half a file. Permissions of a file that was there stay, but for
+    /// what `executable` says.
+    pub(crate) fn replace(
+        &self,
+        path: &str,
+        bytes: &[u8],
+        executable: Option<bool>,
+    ) -> Result<(), FolderError> {
         let (parent, name) = self.parent(path, true)?;
         let mode = match self.at(path, OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK, Mode::empty()) {
-            Ok(there) => Some(Mode::from_raw_mode(fstat(&there)?.st_mode & 0o777)),
-            Err(_) => executable.then_some(Mode::from_raw_mode(0o755)),
+            Ok(there) => {
+                let mode = fstat(&there)?.st_mode;
+                Some(executable.map_or(Mode::from_raw_mode(mode & 0o777), |yes| with(mode, yes)))
+            }
+            Err(_) => executable.unwrap_or(false).then_some(Mode::from_raw_mode(0o755)),
         };
         let beside = format!(".vteam-{}", uuid::Uuid::new_v4().simple());
         let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC;

@@ -17,8 +17,11 @@ pub(crate) enum Content {
     Written {
         before: Option<Digest>,
         after: Digest,
-        executable: bool,
+        /// `None` where it stays as it is.
+        executable: Option<bool>,
     },
+    /// Permissions alone.
+    Executable(bool),
     Deleted {
         before: Digest,
     },
@@ -42,7 +45,7 @@ struct Header {
     has_index: bool,
     /// Something says that the content changed.
     changes_content: bool,
-    executable: bool,
+    executable: Option<bool>,
     not_a_file: bool,
 }
 
@@ -81,19 +84,21 @@ fn read_header(header: &mut Header, line: &str) -> Result<(), &'static str> {
         header.after = digest(after)?;
         header.has_index = true;
         if let Some(mode) = rest.split(' ').nth(1) {
-            note_mode(header, mode);
+            note_kind(header, mode);
         }
     } else if let Some(mode) = line.strip_prefix("new file mode ").or_else(|| line.strip_prefix("new mode "))
     {
-        note_mode(header, mode);
-    } else if let Some(mode) = line.strip_prefix("deleted file mode ") {
-        note_mode(header, mode);
+        note_kind(header, mode);
+        header.executable = Some(mode == "100755");
+    } else if let Some(mode) =
+        line.strip_prefix("deleted file mode ").or_else(|| line.strip_prefix("old mode "))
+    {
+        note_kind(header, mode);
     }
     Ok(())
 }
 
-fn note_mode(header: &mut Header, mode: &str) {
-    header.executable |= mode == "100755";
+fn note_kind(header: &mut Header, mode: &str) {
     header.not_a_file |= !mode.starts_with("100");
 }
 
@@ -104,7 +109,7 @@ fn digest(hex: &str) -> Result<Option<Digest>, &'static str> {
     format!("sha256:{hex}").parse().map(Some).map_err(|_| "an index line without SHA-256 digests")
 }
 
-/// `None` for a change of permissions alone, which is not taken over.
+/// `None` for a header that says of no change.
 fn finish(header: Header) -> Result<Option<Change>, NotADiff> {
     let Header { line, path, before, after, has_index, changes_content, executable, not_a_file } = header;
     let content = match (before, after) {
@@ -114,7 +119,10 @@ fn finish(header: Header) -> Result<Option<Change>, NotADiff> {
         }
         (before, Some(after)) => Content::Written { before, after, executable },
         (Some(before), None) => Content::Deleted { before },
-        (None, None) if !has_index => return Ok(None),
+        (None, None) if !has_index => match executable {
+            Some(executable) => Content::Executable(executable),
+            None => return Ok(None),
+        },
         (None, None) => return Err(NotADiff { line, what: "a file that is on neither side" }),
     };
     Ok(Some(Change { path, content }))
@@ -192,14 +200,14 @@ mod tests {
             &format!(
                 "diff --git a/x y b/x y\nindex {A}..{A} 100644\n--- a/x y\n+++ b/x y\n@@ -1 +1 @@\n-diff --git a/q b/q\n+index 1..2\n"
             ),
-            &[("x y", Content::Written { before: Some(a()), after: a(), executable: false })],
+            &[("x y", Content::Written { before: Some(a()), after: a(), executable: None })],
         );
         check(
             &format!(
                 "diff --git a/new b/new\nnew file mode 100755\nindex {Z}..{A}\ndiff --git a/old b/old\ndeleted file mode 100644\nindex {A}..{Z}\n"
             ),
             &[
-                ("new", Content::Written { before: None, after: a(), executable: true }),
+                ("new", Content::Written { before: None, after: a(), executable: Some(true) }),
                 ("old", Content::Deleted { before: a() }),
             ],
         );
@@ -207,10 +215,18 @@ mod tests {
             &format!("diff --git a/l b/l\nnew file mode 120000\nindex {Z}..{A}\n"),
             &[("l", Content::NotAFile)],
         );
-        check("diff --git a/m b/m\nold mode 100644\nnew mode 100755\n", &[]);
+        check("diff --git a/m b/m\n", &[]);
+        check("diff --git a/m b/m\nold mode 100644\nnew mode 100755\n", &[("m", Content::Executable(true))]);
+        check(
+            &format!(
+                "diff --git a/m b/m\nold mode 100755\nnew mode 100644\nindex {A}..{A}\n@@ -1 +1 @@\n-a\n+b\n"
+            ),
+            &[("m", Content::Written { before: Some(a()), after: a(), executable: Some(false) })],
+        );
+        check("diff --git a/m b/m\nold mode 120000\nnew mode 100755\n", &[("m", Content::NotAFile)]);
         check(
             &format!("diff --git \"a/\\303\\274\\n\\\"\" \"b/\\303\\274\\n\\\"\"\nindex {Z}..{A}\n"),
-            &[("ü\n\"", Content::Written { before: None, after: a(), executable: false })],
+            &[("ü\n\"", Content::Written { before: None, after: a(), executable: None })],
         );
     }
 

@@ -67,7 +67,7 @@ pub(super) async fn bring_back(
     if !wanted {
         return hint(settings, &format!("not applied; later: vteam sessions apply {name}"));
     }
-    let ready = prepare(settings, client, name, changes, &folder).await?;
+    let (ready, left_out) = prepare(client, name, changes, &folder).await?;
     let total = ready.len();
     apply::write(&ready, &folder).map_err(|conflict| Failure::new(Code::Conflict, stopped(&conflict)))?;
     let said = match total {
@@ -75,33 +75,40 @@ pub(super) async fn bring_back(
         1 => format!("1 file applied to {}", dir.display()),
         _ => format!("{total} files applied to {}", dir.display()),
     };
-    hint(settings, &said)
+    hint(settings, &said)?;
+    if left_out.is_empty() {
+        return Ok(());
+    }
+    let lines: String = left_out.iter().map(apply::Conflict::line).collect();
+    hint(settings, &format!("left out:\n{}", lines.trim_end()))
 }
 
 fn stopped(conflict: &apply::Conflict) -> String {
     format!("stopped at {}: {}; files before it are written", conflict.path, conflict.why)
 }
 
-/// All contents, after every file was found to fit. Files that are as wished already are left out.
+/// All contents, after every file was found to fit, and what is not taken over. Files that are as wished already are in
+/// neither.
 async fn prepare(
-    settings: &Settings,
     client: &Client,
     name: &SessionName,
     changes: Vec<apply::Change>,
     folder: &Folder,
-) -> Outcome<Vec<Ready>> {
-    let mut conflicts = Vec::new();
+) -> Outcome<(Vec<Ready>, Vec<apply::Conflict>)> {
+    let (mut conflicts, mut left_out) = (Vec::new(), Vec::new());
     let mut fitting = Vec::new();
     for change in changes {
         match apply::standing(&change, folder) {
             Standing::Fits => fitting.push(change),
             Standing::Done => {}
+            Standing::LeftOut(why) => {
+                left_out.push(apply::Conflict { path: change.path, why: why.to_owned() })
+            }
             Standing::Conflict(why) => conflicts.push(apply::Conflict { path: change.path, why }),
         }
     }
     if !conflicts.is_empty() {
-        let style = settings.output.style;
-        let lines: String = conflicts.iter().map(|conflict| conflict.line(style)).collect();
+        let lines: String = conflicts.iter().map(apply::Conflict::line).collect();
         let lines = lines.trim_end();
         return Err(Failure::new(Code::Conflict, format!("nothing was applied, because of:\n{lines}")));
     }
@@ -109,11 +116,11 @@ async fn prepare(
     for change in fitting {
         let bytes = match &change.content {
             Content::Written { after, .. } => Some(content(client, name, &change.path, after).await?),
-            Content::Deleted { .. } | Content::NotAFile => None,
+            Content::Executable(_) | Content::Deleted { .. } | Content::NotAFile => None,
         };
         ready.push(Ready { change, bytes });
     }
-    Ok(ready)
+    Ok((ready, left_out))
 }
 
 async fn content(client: &Client, name: &SessionName, path: &str, expected: &Digest) -> Outcome<Vec<u8>> {

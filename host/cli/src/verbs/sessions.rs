@@ -106,8 +106,8 @@ fn flatten(path: &str, value: &Value, rows: &mut Vec<(String, String)>) {
 async fn logs(client: &Client, output: Output, name: &SessionName, follow: bool) -> Outcome {
     let mut view = Follow::new(client, name, output, Answers::Elsewhere);
     view.history().await?;
-    if follow {
-        view.watch(Until::Left).await?;
+    if follow && !view.is_settled() {
+        view.watch(Until::SettledOrLeft).await?;
     }
     Ok(())
 }

@@ -9,6 +9,7 @@ use rustix::mount::{
     MountFlags, MountPropagationFlags, UnmountFlags, mount, mount_bind_recursive, mount_change, unmount,
 };
 use std::fs;
+use std::io;
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 
@@ -90,7 +91,8 @@ pub(super) fn build(folders: &Folders, uid: u32, gid: u32) -> Result<(), SetupEr
 fn cover_git() -> Result<(), SetupError> {
     const SCRATCH: &str = "/cover";
     fs::create_dir(SCRATCH).map_err(step("make a place for covers"))?;
-    cover::git(Path::new(WORKSPACE), Path::new(SCRATCH)).map_err(step("cover git's own files"))?;
+    cover::cover(Path::new(WORKSPACE), Path::new(SCRATCH))
+        .map_err(|error| step("cover git's own files")(io::Error::other(error)))?;
     fs::remove_dir(SCRATCH).map_err(step("remove the place for covers"))
 }
 

@@ -150,6 +150,11 @@ impl Agent {
         waited: &mut Duration,
         seen: &mut Vec<Observation>,
     ) -> Option<Outcome> {
+        if attempt.tool.has_effects()
+            && let Some(refused) = self.uncovered()
+        {
+            return Some(refused);
+        }
         let plugin = match attempt.tool.bound.plugin().await {
             Ok(plugin) => plugin,
             Err(failure) => return Some(Outcome::failed(failure.blame, failure.message)),
@@ -214,6 +219,10 @@ impl Agent {
                 Decision::Deny { reason } => return Outcome::declined(reason.raw()),
             },
         }
+        // A person may have taken their time.
+        if let Some(refused) = self.uncovered() {
+            return refused;
+        }
         let growth = changes.growth();
         if let Err(no_room) = self.usage.take(growth) {
             return Outcome::change_failed(&no_room.into());
@@ -228,6 +237,17 @@ impl Agent {
             Ok(Err(error)) => Outcome::change_failed(&error),
             Err(_) => Outcome::failed(Blame::Setup, "the change broke inside the host"),
         }
+    }
+
+    /// Nothing is done in a person's folder whose git lies open.
+    fn uncovered(&self) -> Option<Outcome> {
+        let lifted = self.covers.as_deref()?.hold().err()?;
+        let message = format!(
+            "{} was replaced or moved from outside while this session ran, and nothing lies over it any more. Nothing is \
+changed or run until the session was stopped and started again with a further message.",
+            lifted.display()
+        );
+        Some(Outcome::failed(Blame::Setup, message))
     }
 
     async fn approval(

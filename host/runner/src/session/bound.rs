@@ -9,7 +9,7 @@ use crate::{
     past::Past,
     settings::{SessionFolder, verifying_key},
     tools::{Loader, Toolbox},
-    workspace::{self, Usage, Workspace, gits},
+    workspace::{self, KnownGits, Usage, Workspace},
 };
 use model::{
     event::Event,
@@ -17,9 +17,8 @@ use model::{
 };
 use protocol::control::{Binding, WorkspaceSource};
 use std::{
-    collections::BTreeSet,
     fs, io,
-    path::PathBuf,
+    path::Path,
     sync::{Arc, Mutex},
 };
 use tokio::sync::watch;
@@ -27,11 +26,11 @@ use tokio::sync::watch;
 /// In the journal's folder, once an archive was unpacked.
 const UNPACKED: &str = "unpacked";
 /// In the journal's folder, where the session works in a person's folder itself.
-const KNOWN_GITS: &str = "gits.json";
+const KNOWN_GITS: &str = "gits";
 
 impl Parts {
     pub(super) async fn bind(self, binding: Binding) -> Result<Session, SessionError> {
-        let Self { link, http, launcher, engine, folder, in_place } = self;
+        let Self { link, http, launcher, engine, folder, covers } = self;
         http.bind(binding.epoch);
         let key = verifying_key(&binding.artifact_key).ok_or(SessionError::Key)?;
         let toolbox = Toolbox::new(&binding, &Loader { http: http.clone(), engine, key });
@@ -54,17 +53,21 @@ impl Parts {
         };
         let (queue, state) = (past.open_runs.clone(), std::mem::take(&mut past.state));
         // What was in a person's folder before is not the session's.
-        let there = if in_place { root.bytes(u64::MAX) } else { 0 };
+        let there = if covers.is_some() { root.bytes(u64::MAX) } else { 0 };
         let room = binding.limits.session.workspace_bytes.saturating_add(there);
         let usage = Usage::new(root.clone(), room);
-        let known_gits = in_place.then(|| known_gits(&folder)).transpose().map_err(SessionError::Folder)?;
+        let known_gits = covers.as_deref().map(|covers| {
+            let found = covers.paths().map(Path::to_owned).collect();
+            KnownGits::keep(&folder.journal().join(KNOWN_GITS), found)
+        });
+        let known_gits = known_gits.transpose().map_err(SessionError::Folder)?;
         let workspace = Workspace {
             root: root.clone(),
             baseline,
             http: http.clone(),
             usage: usage.clone(),
             folder: folder.workspace(),
-            known_gits: known_gits.map(Arc::new),
+            known_gits,
         };
         let agent = Arc::new(Agent {
             binding,
@@ -73,6 +76,7 @@ impl Parts {
             toolbox,
             permissions: Arc::new(permissions),
             root,
+            covers,
             workspace: folder.workspace(),
             usage,
             launcher,
@@ -90,20 +94,6 @@ impl Parts {
         });
         let (taken, owes_diff) = (queue.clone(), watch::Sender::new(false));
         Ok(Session { agent, workspace, queue: queue.into(), current: None, taken, owes_diff })
-    }
-}
-
-/// Each `.git` that was there when the session's first runner began.
-fn known_gits(folder: &SessionFolder) -> io::Result<BTreeSet<PathBuf>> {
-    let kept = folder.journal().join(KNOWN_GITS);
-    match fs::read(&kept) {
-        Ok(bytes) => serde_json::from_slice(&bytes).map_err(io::Error::other),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            let found = gits(&folder.workspace())?;
-            fs::write(kept, serde_json::to_vec(&found).map_err(io::Error::other)?)?;
-            Ok(found)
-        }
-        Err(error) => Err(error),
     }
 }
 

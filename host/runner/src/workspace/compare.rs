@@ -21,17 +21,33 @@ pub(super) struct Comparison {
     pub(super) removed: u64,
 }
 
-pub(super) fn compare(baseline: &Root, root: &Root) -> Result<Comparison, FileError> {
+/// `covered`, where the root is a person's own folder: what of git's in it lies hidden. There it is also named what changed
+/// and is ignored; in a private copy that stays where it is.
+pub(super) fn compare(
+    baseline: &Root,
+    root: &Root,
+    covered: Option<&BTreeSet<String>>,
+) -> Result<Comparison, FileError> {
     let before = walk::all(baseline)?;
-    let after = walk::unignored(root, &before)?;
+    let began = covered.map(|_| baseline.changed_at()).transpose()?;
+    let is_covered = |path: &str| covered.is_some_and(|covered| walk::holds(covered, path));
+    let mut after = walk::unignored(root, &before, began)?;
     let mut found =
         Comparison { patch: String::new(), archive: vec![], files_changed: 0, added: 0, removed: 0 };
     let mut archive = archive::Writer::new();
     let paths: BTreeSet<&String> = before.files.keys().chain(after.files.keys()).collect();
+    let mut unread = BTreeSet::new();
     // What is there is not deleted, whatever it has become.
-    for path in paths.into_iter().filter(|path| !after.others.contains(*path)) {
+    for path in paths.into_iter().filter(|path| !after.hides(path) && !is_covered(path)) {
         let (old_kind, new_kind) = (before.files.get(path), after.files.get(path));
-        let (old, new) = (Content::read(baseline, path, old_kind)?, Content::read(root, path, new_kind)?);
+        let old = Content::read(baseline, path, old_kind)?;
+        let new = match Content::read(root, path, new_kind) {
+            Err(error) if error.is_closed() => {
+                unread.insert(path.clone());
+                continue;
+            }
+            new => new?,
+        };
         let patch = diff::patch(path, old.as_ref().map(Content::side), new.as_ref().map(Content::side));
         if patch.text.is_empty() {
             continue;
@@ -51,6 +67,13 @@ pub(super) fn compare(baseline: &Root, root: &Root) -> Result<Comparison, FileEr
         found
             .patch
             .push_str(&format!("# not compared: {path:?} has several names (hard links) or is no file\n"));
+    }
+    unread.append(&mut after.closed);
+    for path in &unread {
+        found.patch.push_str(&format!("# not compared: {path:?} cannot be opened\n"));
+    }
+    for (path, files) in &after.ignored {
+        found.patch.push_str(&format!("# changed but ignored: {path:?} ({files} files)\n"));
     }
     found.archive = archive.finish()?;
     Ok(found)
@@ -82,6 +105,7 @@ impl Content {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::os::unix::fs::PermissionsExt as _;
     use std::{fs, os::unix::fs::symlink};
 
     #[test]
@@ -99,7 +123,8 @@ mod tests {
         fs::write(old.path().join("linked"), "l\n").unwrap();
         fs::write(new.path().join("linked"), "l\n").unwrap();
         fs::hard_link(new.path().join("linked"), new.path().join("second")).unwrap();
-        let found = compare(&Root::open(old.path()).unwrap(), &Root::open(new.path()).unwrap()).unwrap();
+        let found =
+            compare(&Root::open(old.path()).unwrap(), &Root::open(new.path()).unwrap(), None).unwrap();
         assert_eq!((found.files_changed, found.added, found.removed), (4, 3, 2));
         for part in
             ["-b\n+c\n", "deleted file mode 100644", "+++ b/dir/new", "new file mode 120000", "+/etc/passwd"]
@@ -112,5 +137,56 @@ mod tests {
         super::super::unpack(&found.archive, &Root::open(unpacked.path()).unwrap(), 1000).unwrap();
         assert_eq!(fs::read_to_string(unpacked.path().join("dir/new")).unwrap(), "n\n");
         assert!(!unpacked.path().join("gone").exists() && !unpacked.path().join("link").exists());
+    }
+
+    #[test]
+    fn what_is_ignored_and_changed_is_named_where_it_is_a_persons_own() {
+        let (own, folder) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let make = |path: &str| {
+            let path = folder.path().join(path);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(path, "").unwrap();
+        };
+        make("target/old");
+        make("vendor/old");
+        fs::write(folder.path().join(".gitignore"), "target\nvendor\n*.log\n").unwrap();
+        // The kernel's clock is coarse.
+        std::thread::sleep(std::time::Duration::from_millis(30));
+        let baseline = own.path().join("baseline");
+        fs::create_dir(&baseline).unwrap();
+        fs::write(baseline.join(".gitignore"), "target\nvendor\n*.log\n").unwrap();
+        fs::create_dir(baseline.join("bare")).unwrap();
+        fs::write(baseline.join("bare/HEAD"), "").unwrap();
+        std::thread::sleep(std::time::Duration::from_millis(30));
+        make("target/sub/new");
+        make("target/old");
+        make("a.log");
+        let (baseline, root) = (Root::open(&baseline).unwrap(), Root::open(folder.path()).unwrap());
+        let patch = |covered| compare(&baseline, &root, covered).unwrap().patch;
+        assert!(!patch(None).contains("ignored"));
+        let expected =
+            "# changed but ignored: \"a.log\" (1 files)\n# changed but ignored: \"target\" (2 files)\n";
+        assert_eq!(patch(Some(&["bare".to_owned()].into())), expected);
+    }
+
+    #[test]
+    fn what_is_closed_is_named_and_not_taken_for_deleted() {
+        let (old, new) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        for folder in [&old, &new] {
+            fs::create_dir(folder.path().join("dir")).unwrap();
+            fs::write(folder.path().join("dir/a"), "a\n").unwrap();
+            fs::write(folder.path().join("file"), "f\n").unwrap();
+        }
+        for closed in ["dir", "file"] {
+            fs::set_permissions(new.path().join(closed), fs::Permissions::from_mode(0o000)).unwrap();
+        }
+        // Nothing is closed to root.
+        let is_closed = fs::read_dir(new.path().join("dir")).is_err();
+        let (old, root) = (Root::open(old.path()).unwrap(), Root::open(new.path()).unwrap());
+        let patch = compare(&old, &root, None).unwrap().patch;
+        fs::set_permissions(new.path().join("dir"), fs::Permissions::from_mode(0o700)).unwrap();
+        let expected =
+            "# not compared: \"dir\" cannot be opened\n# not compared: \"file\" cannot be opened\n";
+        assert_eq!(patch, if is_closed { expected } else { "" });
     }
 }

@@ -1,6 +1,6 @@
 //! The files of a tree, without what git keeps for itself.
 
-use crate::beneath::{FileError, Kind, Root};
+use crate::beneath::{ChangeTime, FileError, Kind, Root};
 use ignore::gitignore::{Gitignore, GitignoreBuilder};
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -17,17 +17,31 @@ pub(super) struct Tree {
     pub(super) files: BTreeMap<String, Kind>,
     /// What is there and is not looked into: a file with several names, or none at all.
     pub(super) others: BTreeSet<String>,
+    /// Folders that cannot be listed.
+    pub(super) closed: BTreeSet<String>,
+    /// What ignore files name, where it was asked for: how many files of it changed.
+    pub(super) ignored: BTreeMap<String, u64>,
     /// Names that are not UTF-8.
     pub(super) unnamed: usize,
 }
 
 impl Tree {
+    /// Whether what is at this path now cannot be told.
+    pub(super) fn hides(&self, path: &str) -> bool {
+        self.others.contains(path) || holds(&self.closed, path)
+    }
+
     /// Whether something is at this path or below it.
     fn holds(&self, path: &str) -> bool {
         let below = format!("{path}/");
         let first = self.files.range(below.clone()..).next();
         self.files.contains_key(path) || first.is_some_and(|(path, _)| path.starts_with(&below))
     }
+}
+
+/// Whether one of these folders holds what is at this path.
+pub(super) fn holds(folders: &BTreeSet<String>, path: &str) -> bool {
+    folders.iter().any(|folder| path.strip_prefix(folder.as_str()).is_some_and(|rest| rest.starts_with('/')))
 }
 
 /// Everything in the tree.
@@ -37,9 +51,11 @@ pub(super) fn all(root: &Root) -> Result<Tree, FileError> {
     Ok(tree)
 }
 
-/// Everything but what the tree's .gitignore files name and `known` does not hold.
-pub(super) fn unignored(root: &Root, known: &Tree) -> Result<Tree, FileError> {
+/// Everything but what the tree's .gitignore files name and `known` does not hold. Of that it is only counted what changed
+/// after `then`.
+pub(super) fn unignored(root: &Root, known: &Tree, then: Option<ChangeTime>) -> Result<Tree, FileError> {
     let mut tree = Tree::default();
+    let mut ignored = BTreeMap::new();
     let mut rules: Vec<(usize, Gitignore)> = Vec::new();
     let mut wanted = |path: &str, is_folder: bool| {
         let depth = path.matches('/').count();
@@ -57,9 +73,15 @@ pub(super) fn unignored(root: &Root, known: &Tree) -> Result<Tree, FileError> {
             .rev()
             .map(|(_, rule)| rule.matched(absolute(path), is_folder))
             .find(|m| !m.is_none());
-        !decided.is_some_and(|m| m.is_ignore()) || known.holds(path)
+        let is_wanted = !decided.is_some_and(|m| m.is_ignore()) || known.holds(path);
+        if !is_wanted && let Some(then) = then {
+            ignored.insert(path.to_owned(), root.changed_after(path, then));
+        }
+        is_wanted
     };
     visit(root, "", 0, &mut tree, &mut wanted)?;
+    ignored.retain(|_, changed| *changed > 0);
+    tree.ignored = ignored;
     Ok(tree)
 }
 
@@ -87,7 +109,13 @@ fn visit(
     tree: &mut Tree,
     wanted: &mut impl FnMut(&str, bool) -> bool,
 ) -> Result<(), FileError> {
-    let (entries, unnamed) = root.list(folder)?;
+    let (entries, unnamed) = match root.list(folder) {
+        Err(error) if error.is_closed() && !folder.is_empty() => {
+            tree.closed.insert(folder.to_owned());
+            return Ok(());
+        }
+        listed => listed?,
+    };
     tree.unnamed += unnamed;
     let mut folders = Vec::new();
     for (name, kind) in entries {
@@ -134,10 +162,10 @@ mod tests {
         let root = Root::open(folder.path()).unwrap();
         let paths = |tree: &Tree| tree.files.keys().cloned().collect::<Vec<_>>();
         let expected = [".gitignore", "sub/.gitignore", "sub/deeper/only", "sub/keep.log", "tail/only"];
-        assert_eq!(paths(&unignored(&root, &Tree::default()).unwrap()), expected);
+        assert_eq!(paths(&unignored(&root, &Tree::default(), None).unwrap()), expected);
         assert_eq!(paths(&all(&root).unwrap()).len(), 10);
         let mut known = Tree::default();
         known.files.insert("target/known".into(), Kind::Folder);
-        assert!(paths(&unignored(&root, &known).unwrap()).contains(&"target/known".to_owned()));
+        assert!(paths(&unignored(&root, &known, None).unwrap()).contains(&"target/known".to_owned()));
     }
 }

@@ -11,7 +11,7 @@ const CREATED_BY: &str = "vteam.ambient-code/created-by";
 pub(super) fn session(view: &SessionView) -> Value {
     let SessionView { record, accepted, connected, pending } = view;
     let state = &record.state;
-    let settled = state.phase.is_settled().then(|| time(state.updated_at));
+    let settled = state.phase.is_settled().then(|| time(state.rests_since()));
     let totals = &state.totals;
     let cost = totals.cost.dollars();
     json!({

@@ -86,6 +86,7 @@ impl Change {
             _ => {}
         }
         self.state.phase = phase;
+        self.state.settled_at = phase.is_settled().then_some(self.now);
         self.state.reason = reason.clone();
         self.state.message = message.clone();
         self.push(Event::PhaseChanged(PhaseChanged { phase, reason, message }));
@@ -210,6 +211,7 @@ mod tests {
             message: "".into(),
             desired: Desired::Run,
             updated_at: UnixMillis(0),
+            settled_at: None,
             epoch: Epoch(1),
             fence: Epoch(1),
             token_hash: None,

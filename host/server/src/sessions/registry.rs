@@ -224,7 +224,7 @@ impl Registry {
         for record in self.store.sessions(None).await? {
             let state = &record.state;
             let kept = accepted(&record).ok().and_then(|spec| spec.retention);
-            if state.phase.is_settled() && kept.is_some_and(|kept| now.since(state.updated_at) >= kept) {
+            if state.phase.is_settled() && kept.is_some_and(|kept| now.since(state.rests_since()) >= kept) {
                 self.actor(&record.uid)?;
             }
         }
@@ -272,6 +272,7 @@ fn first_state(spec: &Accepted, at: UnixMillis) -> SessionState {
         message: "".into(),
         desired: Desired::Run,
         updated_at: at,
+        settled_at: None,
         epoch: Epoch(0),
         fence: Epoch(0),
         token_hash: None,

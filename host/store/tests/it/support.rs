@@ -28,6 +28,7 @@ pub(crate) fn state() -> SessionState {
         message: "".into(),
         desired: Desired::Run,
         updated_at: UnixMillis(1),
+        settled_at: None,
         epoch: Epoch(0),
         fence: Epoch(0),
         token_hash: None,

@@ -70,6 +70,8 @@ fn what_is_wrong_is_named() {
     );
     check(&json!({"prompt": "a", "initialPrompt": "b"}), Err("spec.initialPrompt"));
     check(&json!({"prompt": "a", "timeout": 14401}), Err("spec.timeout"));
+    check(&json!({"spec": {"prompt": "a", "timeout": -1}}), Err("spec.timeout: invalid value: integer `-1`"));
+    check(&json!({"prompt": "a", "permissionMode": "yolo"}), Err("permissionMode: unknown variant `yolo`"));
     check(&json!({"prompt": "a", "timeout": 0}), Err("spec.timeout"));
     check(&json!({"prompt": "a", "persona": "staff"}), Err("spec.persona"));
     check(&json!({"prompt": "a", "analyse": true}), Err("an analysis needs a persona"));

@@ -65,7 +65,7 @@ impl Actor {
             lost_at: state.lost_at,
             run_active: Duration::from_millis(state.run_active_ms).saturating_add(active),
             idle_since: state.idle_since,
-            changed_at: state.updated_at,
+            changed_at: state.rests_since(),
             policy: Policy {
                 start_timeout: settings.start_timeout,
                 run_timeout: self.run_timeout(),

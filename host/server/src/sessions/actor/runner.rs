@@ -355,7 +355,10 @@ impl Actor {
     fn unlink(&mut self) {
         let Some(link) = self.link.take() else { return };
         self.give_up_snapshot();
-        self.requests.clear();
+        // What it has not answered is answered as without a runner.
+        for reply in std::mem::take(&mut self.requests).into_values() {
+            let _ = reply.send(Err(self.record.state.snapshot.clone()));
+        }
         let epoch = self.record.state.epoch;
         self.stop_counting();
         if let Some(message) = self.exited.take() {
