@@ -10,6 +10,7 @@ pub(crate) use folder::Folder;
 pub(crate) use parse::{Change, Content, parse};
 
 use model::{id::Digest, render};
+use std::collections::BTreeSet;
 
 /// A change that is ready to be written.
 #[derive(Debug)]
@@ -43,6 +44,17 @@ pub(crate) enum Standing {
     /// No change of a file: it stays out, and does not keep others from being taken over.
     LeftOut(&'static str),
     Conflict(String),
+}
+
+/// The same, once these files are gone: a folder may take a file's place.
+pub(crate) fn standing_after(change: &Change, folder: &Folder, gone: &BTreeSet<String>) -> Standing {
+    let above = change.path.match_indices('/').filter_map(|(at, _)| change.path.get(..at));
+    let fits = matches!(&change.content, Content::Written { before: None, .. })
+        && above.into_iter().any(|above| gone.contains(above));
+    match standing(change, folder) {
+        Standing::Conflict(_) if fits => Standing::Fits,
+        standing => standing,
+    }
 }
 
 /// Compares a change with what is in the folder now.
@@ -90,12 +102,13 @@ fn difference(now: Option<&Digest>, before: Option<&Digest>) -> &'static str {
     }
 }
 
-/// Writes all of them. Each file is checked once more right before it is replaced.
+/// Writes all of them, what goes first. Each file is checked once more right before it is replaced.
 ///
 /// # Errors
 /// The first file that could not be written; those before it are written.
 pub(crate) fn write(ready: &[Ready], folder: &Folder) -> Result<(), Conflict> {
-    for Ready { change, bytes } in ready {
+    let (gone, others): (Vec<&Ready>, Vec<&Ready>) = ready.iter().partition(|ready| ready.change.goes());
+    for Ready { change, bytes } in gone.into_iter().chain(others) {
         let conflict = |why: String| Conflict { path: change.path.clone(), why };
         match standing(change, folder) {
             Standing::Fits => {}
@@ -144,6 +157,12 @@ mod tests {
         assert!(!place.path().join("gone").exists());
         // Again: everything is already there.
         write(&ready, &folder).unwrap();
+        // A folder in the place of a file.
+        let ready = [written("a/inner", None, "i"), deleted("a", "new")];
+        assert!(matches!(standing(&ready[0].change, &folder), Standing::Conflict(_)));
+        assert_eq!(standing_after(&ready[0].change, &folder, &["a".to_owned()].into()), Standing::Fits);
+        write(&ready, &folder).unwrap();
+        assert_eq!(fs::read_to_string(place.path().join("a/inner")).unwrap(), "i");
     }
 
     #[test]

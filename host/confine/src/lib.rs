@@ -20,7 +20,7 @@ mod seccomp;
 mod sys;
 
 pub use compiler::compiler;
-pub use cover::{CoverError, Covers, Git, GitKind, Gits, coverable, gits, work_in_place};
+pub use cover::{CoverError, Covers, Git, GitKind, Gits, gits, take_stock, work_in_place};
 pub use doctor::{DoctorError, doctor};
 pub use limits::ProgramLimits;
 pub use mask::{BadMask, Features, Mask};

@@ -278,10 +278,11 @@ pub(crate) fn wait_any() -> io::Result<Option<(libc::pid_t, libc::c_int)>> {
     }
 }
 
-/// Asks to be told when this child is about to end, while its working directory can still be read.
+/// Asks to be told when this child is about to end, while its working directory can still be read, and when it becomes
+/// another program.
 #[expect(unsafe_code, reason = "ptrace")]
 pub(crate) fn watch_end(pid: libc::pid_t) -> io::Result<()> {
-    let options = libc::PTRACE_O_TRACEEXIT | libc::PTRACE_O_EXITKILL;
+    let options = libc::PTRACE_O_TRACEEXIT | libc::PTRACE_O_TRACEEXEC | libc::PTRACE_O_EXITKILL;
     // SAFETY: takes numbers only.
     match unsafe { libc::ptrace(libc::PTRACE_SEIZE, pid, 0usize, libc::c_long::from(options)) } {
         -1 => Err(io::Error::last_os_error()),

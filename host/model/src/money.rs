@@ -116,7 +116,7 @@ pub struct Budget {
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("the budget of ${:.4} does not cover this call: ${:.4} spent, ${:.4} promised to calls under way, ${:.4} needed", limit.dollars(), spent.dollars(), reserved.dollars(), needed.dollars())]
+#[error("the budget of ${:.6} does not cover this call: ${:.6} spent, ${:.6} promised to calls under way, ${:.6} needed", limit.dollars(), spent.dollars(), reserved.dollars(), needed.dollars())]
 pub struct Overspent {
     pub limit: MicroUsd,
     pub spent: MicroUsd,

@@ -78,6 +78,12 @@ impl Agent {
             () = self.usage.overrun() => Ended::new(RunEnd::WorkspaceFull, self.usage.too_much()),
             ended = self.work(run) => ended,
         };
+        // What goes on in a person's folder after its end would not be in what they are shown.
+        if self.covers.is_some()
+            && let Some(launcher) = &self.launcher
+        {
+            launcher.end_all().await;
+        }
         self.settle(run);
         let turns = self.past().turns.get(run).copied().unwrap_or(0);
         let Ended { end, message } = ended;
@@ -112,7 +118,7 @@ impl Agent {
             Need::End { refused: true } => {
                 Err(Ended::new(RunEnd::Refused, "the model refused to go on with this conversation"))
             }
-            Need::End { refused: false } if self.analyses() => self.turn(run, prompt).await,
+            Need::End { refused: false } if self.analyses() => self.ask_for_answer(run, prompt).await,
             Need::End { refused: false } => Err(Ended::new(RunEnd::Done, "")),
         }
     }

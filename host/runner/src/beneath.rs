@@ -175,17 +175,17 @@ impl Root {
         rustix::fs::fstat(&*self.0).map(|stat| ChangeTime::of(&stat)).map_err(|e| failed(".", e))
     }
 
-    /// How many entries other than folders at or below `path` changed after `then`. The kernel's change time counts, which
-    /// no program can set. What goes or closes meanwhile is not counted.
+    /// How many entries at or below `path` changed after `then`; a folder does when something in it is made, removed or
+    /// renamed. The kernel's change time counts, which no program can set. What goes or closes meanwhile is not counted.
     #[must_use]
     pub fn changed_after(&self, path: &str, then: ChangeTime) -> u64 {
         let mut changed = 0;
         let mut folders = Vec::new();
-        let mut look = |stat: &Stat, path: PathBuf, folders: &mut Vec<PathBuf>| match FileType::from_raw_mode(
-            stat.st_mode,
-        ) {
-            FileType::Directory => folders.push(path),
-            _ => changed += u64::from(ChangeTime::of(stat) > then),
+        let mut look = |stat: &Stat, path: PathBuf, folders: &mut Vec<PathBuf>| {
+            changed += u64::from(ChangeTime::of(stat) > then);
+            if FileType::from_raw_mode(stat.st_mode) == FileType::Directory {
+                folders.push(path);
+            }
         };
         let (folder, name) = path.rsplit_once('/').unwrap_or(("", path));
         if let Ok(stat) =

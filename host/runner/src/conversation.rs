@@ -126,6 +126,17 @@ impl Conversation {
         }
     }
 
+    /// How many of the model's last messages in this run used no tool.
+    #[must_use]
+    pub fn only_spoke(&self, run: &RunId) -> usize {
+        let of_run = self.entries.iter().rev().filter(|e| e.run == *run);
+        let said = of_run.filter_map(|e| match &e.turn {
+            Turn::Assistant { content, .. } => Some(uses(content).next().is_none()),
+            _ => None,
+        });
+        said.take_while(|spoke| *spoke).count()
+    }
+
     /// The last message of those that `run` sees: what a compaction would reach to.
     #[must_use]
     pub fn last_message(&self, run: &RunId) -> Option<MessageId> {

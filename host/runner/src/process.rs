@@ -9,7 +9,7 @@ use crate::{
     session,
     settings::{Command, Job, Session, SessionFolder, SettingsError},
 };
-use confine::{ConfineError, Dial, Features, RunnerPaths};
+use confine::{ConfineError, CoverError, Dial, Features, RunnerPaths};
 use engine::{Engine, EngineError};
 use model::limits::Limits;
 use std::{io, path::PathBuf};
@@ -27,7 +27,7 @@ pub enum ProcessError {
     #[error("the session's folder cannot be used")]
     Folder(#[source] io::Error),
     #[error("git's own files in the folder could not be covered, so it is not worked on itself")]
-    InPlace(#[source] io::Error),
+    InPlace(#[source] CoverError),
     #[error("the runner could not confine itself")]
     Confine(#[from] ConfineError),
     #[error("the runner's threads could not be started")]
@@ -45,6 +45,11 @@ pub enum ProcessError {
 pub fn run(command: Command) -> Result<Option<String>, ProcessError> {
     match command.job()? {
         Job::Session(settings) => serve(settings).map(|()| None),
+        Job::TakeStock { folder, of } => {
+            confine::take_stock(&folder, &of.workspace(), &of.tmp(), &of.covers())
+                .map_err(ProcessError::InPlace)?;
+            Ok(None)
+        }
         Job::Describe(plugin) => {
             let (engine, runtime) = start(vec![], vec![])?;
             Ok(Some(runtime.block_on(single::describe(&engine, plugin))?))
@@ -59,7 +64,7 @@ pub fn run(command: Command) -> Result<Option<String>, ProcessError> {
 fn serve(settings: Session) -> Result<(), ProcessError> {
     log::init(&settings.log, Format::Json, Target::Stderr)?;
     let of = &settings.folder;
-    let cover = |folder| confine::work_in_place(folder, &of.workspace(), &of.tmp());
+    let cover = |folder| confine::work_in_place(folder, &of.workspace(), &of.tmp(), &of.covers());
     let covers = settings.in_place.as_deref().map(cover).transpose().map_err(ProcessError::InPlace)?;
     let (engine, runtime) = start(folders(&settings.folder).map_err(ProcessError::Folder)?, vec![])?;
     runtime.block_on(session::serve(settings, engine, covers))?;

@@ -66,6 +66,9 @@ struct SessionArgs {
     /// The person's folder that is worked on itself, shown as the session's workspace to this process alone.
     #[arg(long)]
     in_place: Option<PathBuf>,
+    /// Decide what of --in-place is covered and see whether it can be, then end: before anybody works there.
+    #[arg(long, requires = "in_place", requires = "session_dir")]
+    take_stock: bool,
     /// Seconds without a server after which the runner ends.
     #[arg(long, default_value_t = 120)]
     orphan_timeout: u64,
@@ -80,6 +83,7 @@ struct SessionArgs {
 /// What the process is to do.
 pub enum Job {
     Session(Session),
+    TakeStock { folder: PathBuf, of: SessionFolder },
     Describe(PluginFile),
     Call { plugin: PluginFile, tool: String, input: String, workspace: Option<PathBuf> },
 }
@@ -135,6 +139,11 @@ impl SessionFolder {
     pub fn journal(&self) -> PathBuf {
         self.0.join("journal")
     }
+    /// What is covered, where a person's folder is worked on itself.
+    #[must_use]
+    pub fn covers(&self) -> PathBuf {
+        self.journal().join("covers")
+    }
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -167,7 +176,12 @@ impl Command {
     pub fn job(self) -> Result<Job, SettingsError> {
         let PluginArgs { describe, call, signed, key, tool, input, workspace } = self.plugin;
         let Some(native) = describe.as_ref().or(call.as_ref()) else {
-            return self.session.check().map(Job::Session);
+            return match (self.session.take_stock, &self.session.in_place, &self.session.session_dir) {
+                (true, Some(folder), Some(of)) => {
+                    Ok(Job::TakeStock { folder: folder.clone(), of: SessionFolder(of.clone()) })
+                }
+                _ => self.session.check().map(Job::Session),
+            };
         };
         let signed = signed.ok_or(SettingsError::Missing("signed"))?;
         let key = verifying_key(&key.ok_or(SettingsError::Missing("key"))?).ok_or(SettingsError::Key)?;

@@ -7,15 +7,15 @@ mod usage;
 mod walk;
 
 pub use archive::{UnpackError, unpack};
-pub use gits::KnownGits;
 pub use usage::{NoRoom, Usage};
 
 use crate::{
     beneath::{FileError, Kind, Pending, Regular, Root},
     http::{Http, HttpError},
 };
+use confine::Covers;
 use protocol::control::{Entry, EntryKind, Reply, Request, RequestError};
-use std::path::PathBuf;
+use std::{path::PathBuf, sync::Arc};
 
 /// A file above this is fetched with the archive.
 const MAX_READ_BYTES: u64 = 64 << 20;
@@ -27,8 +27,8 @@ pub struct Workspace {
     pub http: Http,
     pub usage: Usage,
     pub folder: PathBuf,
-    /// Where a person's folder is worked on itself.
-    pub known_gits: Option<KnownGits>,
+    /// Where a person's folder is worked on itself: what lies over git's files.
+    pub covers: Option<Arc<Covers>>,
 }
 
 impl Workspace {
@@ -86,16 +86,22 @@ impl Workspace {
 
     async fn diff(&self) -> Result<Reply, RequestError> {
         let (root, baseline) = (self.root.clone(), self.baseline.clone());
-        let (folder, known) = (self.folder.clone(), self.known_gits.clone());
-        let compare = move || {
-            let found = compare::compare(&baseline, &root, known.as_ref().map(KnownGits::covered))?;
-            let failed = |source| FileError::Failed { path: folder.display().to_string(), source };
-            let remarks = known.map(|known| known.remarks(&folder)).transpose().map_err(failed)?;
-            Ok((found, remarks.unwrap_or_default()))
+        let (folder, covers) = (self.folder.clone(), self.covers.clone());
+        let compare = move || match covers {
+            None => compare::compare(&baseline, &root, None),
+            Some(covers) => {
+                let failed = |source| FileError::Failed { path: folder.display().to_string(), source };
+                let remarks = gits::remarks(&covers, &folder).map_err(failed)?;
+                let hidden = covers.paths().filter_map(|path| path.to_str().map(str::to_owned)).collect();
+                // What is in the folder is there, whether it can be shown or not.
+                let mut found = compare::compare(&baseline, &root, Some(&hidden))
+                    .unwrap_or_else(|error| compare::Comparison::unknown(&error));
+                found.patch.push_str(&remarks);
+                Ok(found)
+            }
         };
-        let (compare::Comparison { patch, archive, files_changed, added, removed }, remarks) =
-            blocking(compare).await?;
-        let diff = self.http.put_blob((patch + &remarks).into_bytes()).await.map_err(from_http)?;
+        let compare::Comparison { patch, archive, files_changed, added, removed } = blocking(compare).await?;
+        let diff = self.http.put_blob(patch.into_bytes()).await.map_err(from_http)?;
         let archive = self.http.put_blob(archive).await.map_err(from_http)?;
         Ok(Reply::Diff { diff, archive, files_changed, added, removed })
     }

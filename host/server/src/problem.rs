@@ -38,6 +38,7 @@ kinds! {
     forbidden FORBIDDEN "forbidden" "Not permitted";
     not_found NOT_FOUND "not-found" "There is no such thing";
     method_not_allowed METHOD_NOT_ALLOWED "method-not-allowed" "This method means nothing here";
+    gone GONE "gone" "It is not there any more";
     timed_out REQUEST_TIMEOUT "timed-out" "The request took too long";
     conflict CONFLICT "conflict" "This is not possible in the present state";
     not_awake CONFLICT "not-awake" "The session is not awake";

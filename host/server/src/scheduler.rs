@@ -13,6 +13,7 @@ use futures::future::BoxFuture;
 use model::{
     event::Warning,
     id::{Epoch, SessionUid},
+    lifecycle::Reason,
 };
 use process::{Pair, Programs};
 use resources::Source;
@@ -35,6 +36,8 @@ pub struct LocalSettings {
     pub socket: PathBuf,
     /// The folder of `vteam-runner` and `vteam-exec`.
     pub programs: PathBuf,
+    /// The folder of first-party plugins.
+    pub plugins: PathBuf,
     /// Log filter of runners.
     pub log: String,
 }
@@ -76,8 +79,12 @@ impl LocalScheduler {
             _ => None,
         };
         let place = folder.clone();
-        let own = self.0.settings.data.clone();
-        let prepare = move || workspace::prepare(&place, &workspace, &own, workspace_bytes);
+        let settings = self.0.settings.clone();
+        let prepare = move || {
+            let LocalSettings { data, programs, plugins, .. } = &settings;
+            let own = workspace::Own { data, programs: &[programs, plugins] };
+            workspace::prepare(&place, &workspace, &own, workspace_bytes)
+        };
         let prepared = spawn_blocking(prepare).await;
         let left_out = match prepared.map_err(|error| LaunchError::Failed(error.to_string()))? {
             Ok(left_out) => left_out,
@@ -89,6 +96,10 @@ impl LocalScheduler {
             in_place: in_place.as_deref(),
             dial_at_once: !needs_programs,
         };
+        if let Some(why) = programs.take_stock().await.map_err(|e| LaunchError::Failed(e.to_string()))? {
+            let reason = Reason::Other(workspace::REFUSED.to_owned());
+            return Err(LaunchError::Hopeless { reason, message: why });
+        }
         let pair = programs.start(epoch, &token).map_err(|error| LaunchError::Failed(error.to_string()))?;
         tokio::spawn(pair.watch(folder, exited));
         Ok(warnings(&left_out, in_place.is_some()))

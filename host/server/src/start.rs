@@ -133,6 +133,7 @@ impl Server {
             sessions: dir.join("sessions"),
             socket: runner_socket,
             programs: config.programs.clone(),
+            plugins: config.plugins.clone(),
             log: config.runner_log.clone(),
         });
         let around = Around { catalogue: catalogue.clone(), projects: projects.clone(), models: receiver };

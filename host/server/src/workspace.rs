@@ -3,13 +3,25 @@
 
 mod copy;
 
-use confine::{CoverError, coverable};
 use model::lifecycle::Reason;
 use resources::Source;
 use std::{
     io,
+    os::unix::fs::MetadataExt as _,
     path::{Path, PathBuf},
 };
+
+/// Why a session ends whose folder is there and not to be worked on.
+pub(crate) const REFUSED: &str = "WorkspaceRefused";
+
+/// What is never anybody's workspace.
+#[derive(Debug, Clone, Copy)]
+pub struct Own<'a> {
+    /// The server's data.
+    pub data: &'a Path,
+    /// What the server runs as it is: its programs, its plugins.
+    pub programs: &'a [&'a Path],
+}
 
 /// What was left out of a copy.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -46,8 +58,10 @@ pub enum PrepareError {
     Closed(PathBuf),
     #[error("the folder is all of this machine: name a smaller one")]
     Machine,
-    #[error("the folder {folder} cannot be worked on itself: {why}")]
-    Uncovered { folder: PathBuf, why: CoverError },
+    #[error("the folder {0} holds programs that vteam runs: name another one, or work on a private copy")]
+    HoldsPrograms(PathBuf),
+    #[error("{0} is another folder than when the session began: begin a new one")]
+    Replaced(PathBuf),
     #[error("{0} is nested too deep to be copied: leave it out with an ignore file")]
     TooDeep(PathBuf),
     #[error("{path} cannot be copied")]
@@ -64,7 +78,8 @@ impl PrepareError {
         match self {
             Self::TooLarge { .. } | Self::Full(_) => Some(Reason::WorkspaceFull),
             Self::Io { source, .. } if is_passing(source) => None,
-            _ => Some(Reason::Other("WorkspaceMissing".to_owned())),
+            Self::NoFolder(_) => Some(Reason::Other("WorkspaceMissing".to_owned())),
+            _ => Some(Reason::Other(REFUSED.to_owned())),
         }
     }
 
@@ -85,23 +100,25 @@ fn is_passing(error: &io::Error) -> bool {
     matches!(error, Some(Errno::MFILE | Errno::NFILE | Errno::NOMEM | Errno::INTR | Errno::AGAIN))
 }
 
-/// Makes the folder, unless it was made before. Nothing half made is ever taken for whole, and nothing of `own`, the
-/// server's data, is copied.
+/// Makes the folder, unless it was made before. Nothing half made is ever taken for whole, and nothing of the server's data
+/// is copied.
 ///
 /// # Errors
 /// When the source is not there, is the server's own, is too large, or cannot be copied.
-pub fn prepare(session: &Path, source: &Source, own: &Path, max_bytes: u64) -> Result<LeftOut, PrepareError> {
+pub fn prepare(
+    session: &Path,
+    source: &Source,
+    own: &Own<'_>,
+    max_bytes: u64,
+) -> Result<LeftOut, PrepareError> {
+    let data = own.data;
     for folder in ["journal", "tmp", "home", "logs"] {
         make(&session.join(folder))?;
     }
     let workspace = session.join("workspace");
     if let Source::InPlace { path } = source {
         // Also when it was made before: it is not ours, and may have changed.
-        let real = folder(path, own)?;
-        if own.canonicalize().is_ok_and(|own| own.starts_with(&real)) {
-            return Err(PrepareError::HoldsOwn(path.clone()));
-        }
-        coverable(path).map_err(|why| PrepareError::Uncovered { folder: path.clone(), why })?;
+        itself(session, path, own)?;
     }
     if workspace.exists() {
         return Ok(LeftOut::default());
@@ -118,16 +135,16 @@ pub fn prepare(session: &Path, source: &Source, own: &Path, max_bytes: u64) -> R
     let left_out = match source {
         Source::Empty | Source::Archive { .. } => LeftOut::default(),
         Source::Dir { path, include_ignored } => {
-            folder(path, own)?;
+            folder(path, data)?;
             let rules =
-                copy::Rules { include_ignored: *include_ignored, baseline_only: false, own, max_bytes };
+                copy::Rules { include_ignored: *include_ignored, baseline_only: false, own: data, max_bytes };
             let left_out = copy::tree(path, &base, &rules)?;
             copy::whole(&base, &work)?;
             left_out
         }
         Source::InPlace { path } => {
             // A link that is there is no change of the session's.
-            let rules = copy::Rules { include_ignored: false, baseline_only: true, own, max_bytes };
+            let rules = copy::Rules { include_ignored: false, baseline_only: true, own: data, max_bytes };
             let left_out = copy::tree(path, &base, &rules)?;
             // Mounted there under another name.
             if left_out.own > 0 {
@@ -140,6 +157,29 @@ pub fn prepare(session: &Path, source: &Source, own: &Path, max_bytes: u64) -> R
     rename(&work, &workspace)?;
     let _ = std::fs::remove_dir(&unfinished);
     Ok(left_out)
+}
+
+/// Whether the session may work in this folder itself, and that it is the same one each time.
+fn itself(session: &Path, path: &Path, own: &Own<'_>) -> Result<(), PrepareError> {
+    let real = folder(path, own.data)?;
+    let holds = |inner: &Path| inner.canonicalize().is_ok_and(|inner| inner.starts_with(&real));
+    if holds(own.data) {
+        return Err(PrepareError::HoldsOwn(path.to_owned()));
+    }
+    if own.programs.iter().any(|programs| holds(programs)) {
+        return Err(PrepareError::HoldsPrograms(path.to_owned()));
+    }
+    let data = real.metadata().map_err(PrepareError::io(path))?;
+    let identity = format!("{}\n{} {}\n", real.display(), data.dev(), data.ino());
+    let record = session.join("in-place");
+    match std::fs::read_to_string(&record) {
+        Ok(before) if before == identity => Ok(()),
+        Ok(_) => Err(PrepareError::Replaced(path.to_owned())),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            std::fs::write(&record, identity).map_err(PrepareError::io(&record))
+        }
+        Err(error) => Err(PrepareError::io(&record)(error)),
+    }
 }
 
 /// A person's folder, through whatever links lead there.
@@ -175,6 +215,10 @@ mod tests {
         fs,
         os::unix::fs::{PermissionsExt, symlink},
     };
+
+    fn prepare(session: &Path, source: &Source, data: &Path, max: u64) -> Result<LeftOut, PrepareError> {
+        super::prepare(session, source, &Own { data, programs: &[] }, max)
+    }
 
     const NOWHERE: &str = "/no/such/data";
 
@@ -284,6 +328,25 @@ mod tests {
     }
 
     #[test]
+    fn a_folder_that_is_worked_on_itself_stays_the_same_and_holds_no_programs() {
+        let (home, session) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let (path, other) = (home.path().join("folder"), home.path().join("other"));
+        fs::create_dir_all(path.join("bin")).unwrap();
+        fs::create_dir(&other).unwrap();
+        let source = Source::InPlace { path: path.clone() };
+        let bin = path.join("bin");
+        let with = |programs: &[&Path]| {
+            super::prepare(session.path(), &source, &Own { data: NOWHERE.as_ref(), programs }, 1 << 20)
+        };
+        assert!(matches!(with(&[&bin]), Err(PrepareError::HoldsPrograms(_))));
+        with(&[]).unwrap();
+        with(&[]).unwrap();
+        fs::rename(&path, home.path().join("moved")).unwrap();
+        symlink(&other, &path).unwrap();
+        assert!(matches!(with(&[]), Err(PrepareError::Replaced(_))));
+    }
+
+    #[test]
     fn a_kept_workspace_is_not_made_again() {
         let session = tempfile::tempdir().unwrap();
         prepare(session.path(), &Source::Empty, NOWHERE.as_ref(), 1).unwrap();
@@ -307,9 +370,6 @@ mod tests {
         check(Source::InPlace { path: hooks.clone() }, "git's own");
         check(Source::Dir { path: hooks, include_ignored: false }, "git's own");
         check(Source::Dir { path: "/".into(), include_ignored: false }, "all of this machine");
-        let linked = tempfile::tempdir().unwrap();
-        symlink("/elsewhere", linked.path().join(".git")).unwrap();
-        check(Source::InPlace { path: linked.path().to_owned() }, "itself: .git is a link");
         let closed = tempfile::tempdir().unwrap();
         let inner = closed.path().join("inner");
         fs::create_dir(&inner).unwrap();

@@ -173,6 +173,48 @@ async fn a_folder_that_is_worked_on_itself_keeps_its_git() -> anyhow::Result<()>
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_further_runner_hides_nothing_of_what_the_first_did_in_a_folder() -> anyhow::Result<()> {
+    let made = "mkdir -p src/objects src/refs; echo x > src/HEAD; echo '[core]' > src/config; echo changed > src/main; \
+        truncate -s 300M big; mkdir -p $(printf 'd/%.0s' $(seq 210))";
+    let late = json!({ "command": "sleep 2; mkdir -p late/.git", "run_in_background": true });
+    let calls = [("Bash", late), bash(made), bash("ls src; echo again > again")];
+    let turns = [(1, 0), (1, 1), (2, 0)];
+    let uses = calls.iter().zip(turns).map(|((name, input), (prompt, turn))| {
+        json!({ "when": { "prompt": prompt, "turn": turn }, "reply": [{ "tool_use": { "name": name, "input": input } }] })
+    });
+    let rules: Vec<Value> = uses.chain([json!({ "reply": [{ "text": "done" }] })]).collect();
+    let world = World::up(&json!({ "name": "hostile", "rules": rules }).to_string()).await;
+    allow_bypass(&world).await?;
+    let project = world.dir.path().join("project");
+    folder(&project, &[(".git/config", "[core]\n"), ("src/main", "before\n")]);
+    let spec = json!({ "prompt": "go", "permissionMode": "bypass", "workspace": { "dir": { "path": project, "inPlace": true } } });
+    world.create("here", spec).await?;
+    world.settled("here").await;
+    let diff = async || world.get(&format!("{}/diff", session("here"))).await.map(|diff| diff.to_string());
+    let named = [
+        "+changed",
+        "# new since the session began: \\\"src\\\"",
+        "# not compared: \\\"big\\\"",
+        "nested too deep",
+    ];
+    let first = diff().await?;
+    assert!(named.iter().all(|part| first.contains(part)), "{first}");
+    world.post(&format!("{}/agui/run", session("here")), &json!({ "message": "more" })).await?;
+    let log = world
+        .until("here", "second run", |log| {
+            let ended = log.iter().filter(|s| matches!(s.event, model::event::Event::RunFinished(_))).count();
+            ended == 2 && phase(log).is_some_and(Phase::is_settled)
+        })
+        .await;
+    assert!(shown(&log).join("\n").contains("HEAD"), "what the session made it sees: {:?}", shown(&log));
+    let second = diff().await?;
+    assert!(named.iter().all(|part| second.contains(part)) && second.contains("+again"), "{second}");
+    // It was under way when its run ended.
+    assert!(!project.join("late").exists() && !second.contains("late"), "{second}");
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn nothing_is_done_in_a_folder_whose_git_was_replaced_meanwhile() -> anyhow::Result<()> {
     let world = World::up(&script(&[
         ("Write", json!({ "file_path": "b", "content": "theirs\n" })),

@@ -12,6 +12,13 @@ pub(crate) struct Change {
     pub(crate) content: Content,
 }
 
+impl Change {
+    /// Whether the file is not there afterwards.
+    pub(crate) fn goes(&self) -> bool {
+        matches!(self.content, Content::Deleted { .. })
+    }
+}
+
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Content {
     Written {

@@ -9,7 +9,8 @@ use crate::{
     view::patch,
 };
 use model::id::{Digest, SessionName};
-use std::path::Path;
+use serde_json::{Value, json};
+use std::{collections::BTreeSet, path::Path};
 
 /// Whether it may be written.
 pub(super) enum Consent<'a> {
@@ -17,6 +18,20 @@ pub(super) enum Consent<'a> {
     Ask(&'a mut Lines),
     /// Only shown; the person is told how.
     Later,
+}
+
+/// What was brought into the folder.
+#[derive(Debug, Default)]
+pub(super) struct Applied {
+    pub(super) files: Vec<String>,
+    pub(super) left_out: Vec<apply::Conflict>,
+}
+
+impl Applied {
+    pub(super) fn json(&self) -> Value {
+        let left_out = self.left_out.iter().map(|left| json!({ "path": left.path, "why": left.why }));
+        json!({ "applied": self.files, "leftOut": left_out.collect::<Vec<_>>() })
+    }
 }
 
 /// Shows the diff of a session that worked in the folder itself.
@@ -45,27 +60,31 @@ pub(super) async fn bring_back(
     dir: Option<&Path>,
     diff: &str,
     consent: Consent<'_>,
-) -> Outcome {
+) -> Outcome<Applied> {
     let changes = apply::parse(diff)
         .map_err(|e| Failure::of(Code::Failed, "what the session changed cannot be taken over", &e))?;
     show(settings, diff)?;
+    let nothing = Applied::default();
     if changes.is_empty() {
-        return Ok(());
+        return Ok(nothing);
     }
     let Some(dir) = dir else {
-        return hint(settings, &format!("keep them with: vteam sessions apply {name} --to FOLDER"));
+        hint(settings, &format!("keep them with: vteam sessions apply {name} --to FOLDER"))?;
+        return Ok(nothing);
     };
     let folder = Folder::open(dir)
         .map_err(|e| Failure::of(Code::NotFound, &format!("cannot open {}", dir.display()), &e))?;
     let wanted = match consent {
         Consent::Given => true,
         Consent::Later => {
-            return hint(settings, &format!("take them over with: vteam sessions apply {name}"));
+            hint(settings, &format!("take them over with: vteam sessions apply {name}"))?;
+            return Ok(nothing);
         }
         Consent::Ask(lines) => confirmed(settings, &format!("Apply to {}?", dir.display()), lines).await?,
     };
     if !wanted {
-        return hint(settings, &format!("not applied; later: vteam sessions apply {name}"));
+        hint(settings, &format!("not applied; later: vteam sessions apply {name}"))?;
+        return Ok(nothing);
     }
     let (ready, left_out) = prepare(client, name, changes, &folder).await?;
     let total = ready.len();
@@ -76,11 +95,11 @@ pub(super) async fn bring_back(
         _ => format!("{total} files applied to {}", dir.display()),
     };
     hint(settings, &said)?;
-    if left_out.is_empty() {
-        return Ok(());
+    if !left_out.is_empty() {
+        let lines: String = left_out.iter().map(apply::Conflict::line).collect();
+        hint(settings, &format!("left out:\n{}", lines.trim_end()))?;
     }
-    let lines: String = left_out.iter().map(apply::Conflict::line).collect();
-    hint(settings, &format!("left out:\n{}", lines.trim_end()))
+    Ok(Applied { files: ready.into_iter().map(|ready| ready.change.path).collect(), left_out })
 }
 
 fn stopped(conflict: &apply::Conflict) -> String {
@@ -97,8 +116,10 @@ async fn prepare(
 ) -> Outcome<(Vec<Ready>, Vec<apply::Conflict>)> {
     let (mut conflicts, mut left_out) = (Vec::new(), Vec::new());
     let mut fitting = Vec::new();
+    let goes: BTreeSet<String> =
+        changes.iter().filter(|change| change.goes()).map(|c| c.path.clone()).collect();
     for change in changes {
-        match apply::standing(&change, folder) {
+        match apply::standing_after(&change, folder, &goes) {
             Standing::Fits => fitting.push(change),
             Standing::Done => {}
             Standing::LeftOut(why) => {

@@ -33,6 +33,9 @@ pub(super) async fn run(settings: &Settings, verb: PluginsVerb) -> Outcome {
         PluginsVerb::Approve { id, effects, yes } => approve(settings, &id, effects, yes).await,
         PluginsVerb::Rm { id } => {
             settings.client()?.remove_plugin(&id).await?;
+            if settings.output.json {
+                return settings.output.json(&json!({ "removed": id }));
+            }
             settings.output.text("removed\n")
         }
         PluginsVerb::Build { source, output } => build(settings, &source, output),

@@ -147,6 +147,10 @@ async fn changes(
 ) -> Outcome {
     let diff = match client.diff(name).await {
         Ok(diff) => diff,
+        Err(failure) if failure.code == Code::Conflict && matches!(on, Workspace::Itself(_)) => {
+            let text = format!("what changed in the folder is not known: {failure}");
+            return Err(Failure::new(Code::Failed, text));
+        }
         // A run that failed early leaves no snapshot.
         Err(failure) if failure.code == Code::Conflict => return Ok(()),
         Err(failure) => return Err(failure),
@@ -154,8 +158,8 @@ async fn changes(
     if settings.output.json && !args.apply {
         return Ok(());
     }
-    match (on, args.apply, answers) {
-        (Workspace::Itself(folder), ..) => apply::done_in(settings, folder, &diff),
+    let applied = match (on, args.apply, answers) {
+        (Workspace::Itself(folder), ..) => return apply::done_in(settings, folder, &diff),
         (Workspace::CopyOf(dir), true, _) => {
             apply::bring_back(settings, client, name, Some(dir), &diff, apply::Consent::Given).await
         }
@@ -168,7 +172,8 @@ async fn changes(
         (Workspace::Empty, ..) => {
             apply::bring_back(settings, client, name, None, &diff, apply::Consent::Later).await
         }
-    }
+    };
+    applied.map(drop)
 }
 
 fn verdict(end: &End) -> Outcome {

@@ -219,7 +219,8 @@ async fn bring_back(
         Some(lines) => apply::Consent::Ask(lines),
         None => return Err(Failure::new(Code::Usage, "nobody is at the terminal to agree: give --yes")),
     };
-    apply::bring_back(settings, client, name, Some(&folder), &diff, consent).await
+    let applied = apply::bring_back(settings, client, name, Some(&folder), &diff, consent).await?;
+    if settings.output.json { settings.output.json(&applied.json()) } else { Ok(()) }
 }
 
 /// The folder that the workspace was copied from.

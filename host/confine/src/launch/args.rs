@@ -10,6 +10,8 @@ pub struct Options {
     pub workspace: PathBuf,
     /// It is a person's own folder, in which git's metadata have to be out of reach.
     pub in_place: bool,
+    /// The file that says what is covered there.
+    pub covers: Option<PathBuf>,
     pub home: PathBuf,
     pub tmp: PathBuf,
     pub masks: Vec<Mask>,
@@ -18,7 +20,7 @@ pub struct Options {
 
 #[derive(Debug, thiserror::Error)]
 #[error(
-    "{0}\nusage: vteam-exec --socket-fd N --workspace DIR | --in-place DIR --home DIR --tmp DIR [--mask FEATURE]... [--limit NAME=VALUE]..."
+    "{0}\nusage: vteam-exec --socket-fd N --workspace DIR | --in-place DIR --covers FILE --home DIR --tmp DIR [--mask FEATURE]... [--limit NAME=VALUE]..."
 )]
 pub struct BadArguments(String);
 
@@ -27,7 +29,7 @@ impl Options {
     /// When something is missing, unknown or of the wrong form.
     pub fn parse(arguments: &[String]) -> Result<Self, BadArguments> {
         let (mut socket_fd, mut workspace, mut home, mut tmp) = (None, None, None, None);
-        let mut in_place = false;
+        let (mut in_place, mut covers) = (false, None);
         let (mut masks, mut limits) = (Vec::new(), ProgramLimits::shipped());
         let mut rest = arguments.iter();
         while let Some(flag) = rest.next() {
@@ -36,6 +38,7 @@ impl Options {
                 "--socket-fd" => socket_fd = Some(number(flag, value)?),
                 "--workspace" => workspace = Some(PathBuf::from(value)),
                 "--in-place" => (workspace, in_place) = (Some(PathBuf::from(value)), true),
+                "--covers" => covers = Some(PathBuf::from(value)),
                 "--home" => home = Some(PathBuf::from(value)),
                 "--tmp" => tmp = Some(PathBuf::from(value)),
                 "--mask" => {
@@ -45,6 +48,9 @@ impl Options {
                 _ => return Err(BadArguments(format!("{flag} is not known"))),
             }
         }
+        if in_place != covers.is_some() {
+            return Err(BadArguments("--in-place and --covers come together".to_owned()));
+        }
         let missing = |flag: &str| BadArguments(format!("{flag} is missing"));
         Ok(Self {
             socket_fd: socket_fd.ok_or_else(|| missing("--socket-fd"))?,
@@ -52,6 +58,7 @@ impl Options {
             home: home.ok_or_else(|| missing("--home"))?,
             tmp: tmp.ok_or_else(|| missing("--tmp"))?,
             in_place,
+            covers,
             masks,
             limits,
         })

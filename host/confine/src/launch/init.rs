@@ -238,7 +238,7 @@ fn set_limits(sandbox: &Sandbox, prepared: &Prepared) -> Result<(), Failure> {
 impl Running {
     /// The wait status of the program, and where it stood.
     fn until_the_end(&mut self) -> (i32, Option<PathBuf>) {
-        let mut cwd = None;
+        let (mut cwd, mut programs): (Option<PathBuf>, u32) = (None, 0);
         loop {
             if sys::next_signal(&AWAITED) == libc::SIGTERM {
                 return (libc::SIGKILL, None);
@@ -248,9 +248,10 @@ impl Running {
                     continue;
                 }
                 if !libc::WIFSTOPPED(status) {
-                    return (status, cwd);
+                    return (status, cwd.filter(|cwd| cwd.exists()));
                 }
-                cwd = cwd.or_else(|| stopped(pid, status));
+                let stood = stopped(pid, status, &mut programs);
+                cwd = cwd.or(stood);
             }
         }
     }
@@ -278,14 +279,17 @@ impl Running {
     }
 }
 
-/// A watched program stopped. It goes on; at its end we learn where it stands.
-fn stopped(pid: libc::pid_t, status: i32) -> Option<PathBuf> {
+/// A watched program stopped. It goes on; at its end we learn where it stands. A shell becomes its last command, which may
+/// go where it likes (`mkdir -p` does): then where the shell stood is what counts. `programs` counts what it became.
+fn stopped(pid: libc::pid_t, status: i32, programs: &mut u32) -> Option<PathBuf> {
     let (event, signal) = (status >> 16, libc::WSTOPSIG(status));
     match event {
-        libc::PTRACE_EVENT_EXIT => {
-            let cwd = std::fs::read_link(format!("/proc/{pid}/cwd")).ok();
+        libc::PTRACE_EVENT_EXIT | libc::PTRACE_EVENT_EXEC => {
+            *programs += u32::from(event == libc::PTRACE_EVENT_EXEC);
+            let counts = event == libc::PTRACE_EVENT_EXIT || *programs > 1;
+            let cwd = std::fs::read_link(format!("/proc/{pid}/cwd")).ok().filter(|_| counts);
             sys::let_go_on(pid, 0, false);
-            return cwd.filter(|cwd| cwd.exists());
+            return cwd;
         }
         libc::PTRACE_EVENT_STOP if signal != libc::SIGTRAP => sys::let_go_on(pid, 0, true),
         libc::PTRACE_EVENT_STOP => sys::let_go_on(pid, 0, false),

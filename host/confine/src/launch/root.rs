@@ -77,8 +77,8 @@ pub(super) fn build(folders: &Folders, uid: u32, gid: u32) -> Result<(), SetupEr
     for (inside, outside) in [(WORKSPACE, &folders.workspace), (HOME, &folders.home), (TMP, &folders.tmp)] {
         bind(&below_old(outside), Path::new(inside), OURS)?;
     }
-    if folders.in_place {
-        cover_git()?;
+    if !folders.covers.is_empty() {
+        cover_git(&folders.covers)?;
     }
     bind(&below_old(&folders.this_binary), Path::new(SELF), READ_ONLY)?;
     fs::create_dir("/proc").map_err(step("make /proc"))?;
@@ -88,10 +88,10 @@ pub(super) fn build(folders: &Folders, uid: u32, gid: u32) -> Result<(), SetupEr
     set_mount_attributes(Path::new("/"), Mounts::ThisOne, READ_ONLY).map_err(step("make the root read-only"))
 }
 
-fn cover_git() -> Result<(), SetupError> {
+fn cover_git(covers: &[PathBuf]) -> Result<(), SetupError> {
     const SCRATCH: &str = "/cover";
     fs::create_dir(SCRATCH).map_err(step("make a place for covers"))?;
-    cover::cover(Path::new(WORKSPACE), Path::new(SCRATCH))
+    cover::cover(Path::new(WORKSPACE), Path::new(SCRATCH), covers)
         .map_err(|error| step("cover git's own files")(io::Error::other(error)))?;
     fs::remove_dir(SCRATCH).map_err(step("remove the place for covers"))
 }

@@ -36,6 +36,8 @@ pub(super) struct Folders {
     pub(super) this_binary: PathBuf,
     /// The workspace is a person's own folder.
     pub(super) in_place: bool,
+    /// What of git's is covered in it.
+    pub(super) covers: Vec<PathBuf>,
 }
 
 impl Folders {
@@ -47,6 +49,10 @@ impl Folders {
             tmp: options.tmp.canonicalize()?,
             this_binary: std::env::current_exe()?.canonicalize()?,
             in_place: options.in_place,
+            covers: match &options.covers {
+                Some(kept) => crate::cover::decided(kept).map_err(io::Error::other)?,
+                None => vec![],
+            },
         })
     }
 }
@@ -128,7 +134,7 @@ impl Sandbox {
     }
 
     fn domain(&self, network: Network) -> Domain {
-        let Folders { workspace, home, tmp, this_binary, in_place: _ } = &self.seen;
+        let Folders { workspace, home, tmp, this_binary, in_place: _, covers: _ } = &self.seen;
         let mut domain = Domain {
             write: vec![workspace.clone(), home.clone(), tmp.clone()],
             devices: root::DEVICES.iter().map(PathBuf::from).collect(),
@@ -191,5 +197,6 @@ fn inside() -> Folders {
         tmp: TMP.into(),
         this_binary: SELF.into(),
         in_place: false,
+        covers: vec![],
     }
 }

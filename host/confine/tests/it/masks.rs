@@ -37,7 +37,9 @@ fn what_a_kernel_lacks_is_refused_by_name() {
 #[test]
 fn a_folder_is_not_worked_on_itself_where_git_lies_open() {
     let folder = tempfile::tempdir().unwrap();
-    let in_place = ["--in-place", folder.path().to_str().unwrap()];
+    let covers = tempfile::NamedTempFile::new().unwrap();
+    let in_place =
+        ["--in-place", folder.path().to_str().unwrap(), "--covers", covers.path().to_str().unwrap()];
     let seen = Launcher::start(&in_place).properties.clone();
     assert!(seen.iter().all(|property| property.holds), "{seen:#?}");
     let mut launcher = Launcher::start(&[&in_place[..], &["--mask", "no-userns"]].concat());

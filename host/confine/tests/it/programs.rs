@@ -94,6 +94,7 @@ fn where_a_shell_stood_is_reported_as_the_runner_names_it() {
         };
         assert_eq!(stood(launcher, "mkdir -p a/b; cd a/b").as_deref(), Some("/workspace/a/b"));
         assert_eq!(stood(launcher, "cd a; trap 'cd /' EXIT; false").as_deref(), Some("/"));
+        assert_eq!(stood(launcher, "mkdir -p deep/er/still").as_deref(), Some("/workspace"));
         assert_eq!(stood(launcher, "cd a; exec ls").as_deref(), Some("/workspace/a"));
         assert_eq!(stood(launcher, "true").as_deref(), Some("/workspace"));
         assert_eq!(stood(launcher, "mkdir gone; cd gone; rmdir ../gone"), None);

@@ -1,7 +1,11 @@
 //! Analysing: what the model submits is checked by the schema and judged by the persona, and sent back at most twice.
 
 use super::{Agent, Ended};
-use crate::{conversation::OpenUse, prompt, strict, tools};
+use crate::{
+    conversation::OpenUse,
+    prompt::{self, Prompt},
+    strict, tools,
+};
 use engine::{CallFailure, Judgement, Leaf};
 use model::{
     Untrusted,
@@ -51,6 +55,15 @@ impl Agent {
             return Err(Ended::new(RunEnd::NotAccepted, "the analysis was not accepted after two revisions"));
         }
         Ok(())
+    }
+
+    /// The model spoke and submitted nothing: it is told to, as often as an answer may be revised.
+    pub(super) async fn ask_for_answer(&self, run: &RunId, prompt: &Prompt) -> Result<(), Ended> {
+        if self.past().conversation.only_spoke(run) > REVISIONS as usize {
+            let message = "the model answered in text again and again, and submitted no analysis";
+            return Err(Ended::new(RunEnd::NotAccepted, message));
+        }
+        self.turn(run, prompt).await
     }
 
     /// What has to be mended; nothing when the answer is accepted.

@@ -241,7 +241,7 @@ impl Agent {
 
     /// Nothing is done in a person's folder whose git lies open.
     fn uncovered(&self) -> Option<Outcome> {
-        let lifted = self.covers.as_deref()?.hold().err()?;
+        let lifted = self.covers.as_deref()?.lifted().next()?;
         let message = format!(
             "{} was replaced or moved from outside while this session ran, and nothing lies over it any more. Nothing is \
 changed or run until the session was stopped and started again with a further message.",

@@ -9,7 +9,7 @@ use crate::{
     past::Past,
     settings::{SessionFolder, verifying_key},
     tools::{Loader, Toolbox},
-    workspace::{self, KnownGits, Usage, Workspace},
+    workspace::{self, Usage, Workspace},
 };
 use model::{
     event::Event,
@@ -18,16 +18,12 @@ use model::{
 use protocol::control::{Binding, WorkspaceSource};
 use std::{
     fs, io,
-    path::Path,
     sync::{Arc, Mutex},
 };
 use tokio::sync::watch;
 
 /// In the journal's folder, once an archive was unpacked.
 const UNPACKED: &str = "unpacked";
-/// In the journal's folder, where the session works in a person's folder itself.
-const KNOWN_GITS: &str = "gits";
-
 impl Parts {
     pub(super) async fn bind(self, binding: Binding) -> Result<Session, SessionError> {
         let Self { link, http, launcher, engine, folder, covers } = self;
@@ -56,18 +52,13 @@ impl Parts {
         let there = if covers.is_some() { root.bytes(u64::MAX) } else { 0 };
         let room = binding.limits.session.workspace_bytes.saturating_add(there);
         let usage = Usage::new(root.clone(), room);
-        let known_gits = covers.as_deref().map(|covers| {
-            let found = covers.paths().map(Path::to_owned).collect();
-            KnownGits::keep(&folder.journal().join(KNOWN_GITS), found)
-        });
-        let known_gits = known_gits.transpose().map_err(SessionError::Folder)?;
         let workspace = Workspace {
             root: root.clone(),
             baseline,
             http: http.clone(),
             usage: usage.clone(),
             folder: folder.workspace(),
-            known_gits,
+            covers: covers.clone(),
         };
         let agent = Arc::new(Agent {
             binding,

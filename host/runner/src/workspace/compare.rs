@@ -10,6 +10,7 @@ use std::collections::BTreeSet;
 /// A file above this is compared by its size alone, and named but not shown.
 const MAX_FILE_BYTES: u64 = 256 << 20;
 
+#[derive(Default)]
 pub(super) struct Comparison {
     /// Unified diff in git's format.
     pub(super) patch: String,
@@ -19,6 +20,13 @@ pub(super) struct Comparison {
     /// Lines.
     pub(super) added: u64,
     pub(super) removed: u64,
+}
+
+impl Comparison {
+    /// Of what cannot be compared.
+    pub(super) fn unknown(error: &FileError) -> Self {
+        Self { patch: format!("# what changed is not known: {:?}\n", error.to_string()), ..Self::default() }
+    }
 }
 
 /// `covered`, where the root is a person's own folder: what of git's in it lies hidden. There it is also named what changed
@@ -32,21 +40,24 @@ pub(super) fn compare(
     let began = covered.map(|_| baseline.changed_at()).transpose()?;
     let is_covered = |path: &str| covered.is_some_and(|covered| walk::holds(covered, path));
     let mut after = walk::unignored(root, &before, began)?;
-    let mut found =
-        Comparison { patch: String::new(), archive: vec![], files_changed: 0, added: 0, removed: 0 };
+    let mut found = Comparison::default();
     let mut archive = archive::Writer::new();
     let paths: BTreeSet<&String> = before.files.keys().chain(after.files.keys()).collect();
-    let mut unread = BTreeSet::new();
+    let (mut unread, mut large) = (BTreeSet::new(), BTreeSet::new());
     // What is there is not deleted, whatever it has become.
     for path in paths.into_iter().filter(|path| !after.hides(path) && !is_covered(path)) {
         let (old_kind, new_kind) = (before.files.get(path), after.files.get(path));
-        let old = Content::read(baseline, path, old_kind)?;
-        let new = match Content::read(root, path, new_kind) {
-            Err(error) if error.is_closed() => {
+        let (old, new) = match (Content::read(baseline, path, old_kind), Content::read(root, path, new_kind))
+        {
+            (_, Err(error)) if error.is_closed() => {
                 unread.insert(path.clone());
                 continue;
             }
-            new => new?,
+            (Err(FileError::TooLarge { .. }), _) | (_, Err(FileError::TooLarge { .. })) => {
+                large.insert(path.clone());
+                continue;
+            }
+            (old, new) => (old?, new?),
         };
         let patch = diff::patch(path, old.as_ref().map(Content::side), new.as_ref().map(Content::side));
         if patch.text.is_empty() {
@@ -56,7 +67,8 @@ pub(super) fn compare(
         found.files_changed += 1;
         found.added += patch.added;
         found.removed += patch.removed;
-        if let Some(new) = &new {
+        // A person's own folder has its files already.
+        if let Some(new) = new.as_ref().filter(|_| covered.is_none()) {
             archive.add(path, new.side())?;
         }
     }
@@ -72,8 +84,14 @@ pub(super) fn compare(
     for path in &unread {
         found.patch.push_str(&format!("# not compared: {path:?} cannot be opened\n"));
     }
+    for path in &large {
+        found.patch.push_str(&format!("# not compared: {path:?} has more than {MAX_FILE_BYTES} bytes\n"));
+    }
+    for path in &after.deep {
+        found.patch.push_str(&format!("# not looked into: {path:?} is nested too deep\n"));
+    }
     for (path, files) in &after.ignored {
-        found.patch.push_str(&format!("# changed but ignored: {path:?} ({files} files)\n"));
+        found.patch.push_str(&format!("# changed but ignored: {path:?} ({files} entries)\n"));
     }
     found.archive = archive.finish()?;
     Ok(found)
@@ -165,7 +183,7 @@ mod tests {
         let patch = |covered| compare(&baseline, &root, covered).unwrap().patch;
         assert!(!patch(None).contains("ignored"));
         let expected =
-            "# changed but ignored: \"a.log\" (1 files)\n# changed but ignored: \"target\" (2 files)\n";
+            "# changed but ignored: \"a.log\" (1 entries)\n# changed but ignored: \"target\" (4 entries)\n";
         assert_eq!(patch(Some(&["bare".to_owned()].into())), expected);
     }
 

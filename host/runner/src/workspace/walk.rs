@@ -19,7 +19,9 @@ pub(super) struct Tree {
     pub(super) others: BTreeSet<String>,
     /// Folders that cannot be listed.
     pub(super) closed: BTreeSet<String>,
-    /// What ignore files name, where it was asked for: how many files of it changed.
+    /// Folders below which nothing is looked at.
+    pub(super) deep: BTreeSet<String>,
+    /// What ignore files name, where it was asked for: how many entries of it changed.
     pub(super) ignored: BTreeMap<String, u64>,
     /// Names that are not UTF-8.
     pub(super) unnamed: usize,
@@ -28,7 +30,7 @@ pub(super) struct Tree {
 impl Tree {
     /// Whether what is at this path now cannot be told.
     pub(super) fn hides(&self, path: &str) -> bool {
-        self.others.contains(path) || holds(&self.closed, path)
+        self.others.contains(path) || holds(&self.closed, path) || holds(&self.deep, path)
     }
 
     /// Whether something is at this path or below it.
@@ -128,9 +130,13 @@ fn visit(
             Kind::Other => drop(tree.others.insert(path)),
             kind => drop(tree.files.insert(path, kind)),
         }
-        if tree.files.len() > MAX_FILES || depth > MAX_DEPTH {
-            return Err(FileError::Invalid { path: folder.to_owned(), rule: "too many files or too deep" });
+        if tree.files.len() > MAX_FILES {
+            return Err(FileError::Invalid { path: folder.to_owned(), rule: "too many files" });
         }
+    }
+    if depth >= MAX_DEPTH {
+        tree.deep.extend(folders);
+        return Ok(());
     }
     folders.iter().try_for_each(|path| visit(root, path, depth + 1, tree, wanted))
 }

@@ -122,10 +122,17 @@ impl Page {
         items: Vec<T>,
         name: impl Fn(&T) -> String,
         show: impl Fn(T) -> Value,
-    ) -> Value {
+    ) -> Result<Value, Problem> {
         let limit = self.limit.unwrap_or(100).clamp(1, 500);
         let skip = match &self.after {
-            Some(last) => items.iter().position(|item| name(item) == *last).map_or(0, |at| at + 1),
+            Some(last) => match items.iter().position(|item| name(item) == *last) {
+                Some(at) => at + 1,
+                None => {
+                    return Err(Problem::gone(
+                        "what `continue` names is not in the list any more: list again from the start",
+                    ));
+                }
+            },
             None => 0,
         };
         let total = items.len();
@@ -133,6 +140,6 @@ impl Page {
         let more = skip + page.len() < total;
         let next = page.last().filter(|_| more).map(&name).unwrap_or_default();
         let items: Vec<Value> = page.into_iter().map(show).collect();
-        serde_json::json!({"items": items, "metadata": {"continue": next}})
+        Ok(serde_json::json!({"items": items, "metadata": {"continue": next}}))
     }
 }

@@ -34,7 +34,7 @@ pub(crate) async fn list(
 ) -> Result<Json<Value>, Problem> {
     let project = api.projects.get(&path.project)?;
     let name = |plugin: &Arc<Plugin>| plugin.manifest.id.to_string();
-    let mut list = page.cut(api.catalogue.plugins(), name, |plugin| shown(&plugin, &project));
+    let mut list = page.cut(api.catalogue.plugins(), name, |plugin| shown(&plugin, &project))?;
     let refused = api.catalogue.refused().into_iter();
     let refused: Vec<Value> =
         refused.map(|r| json!({"file": r.file, "why": r.why, "kept": r.kept})).collect();
@@ -167,7 +167,7 @@ pub(crate) async fn personas(
             fields.insert("description".to_owned(), json!(manifest.description));
         }
         value
-    })))
+    })?))
 }
 
 fn found(api: &Api, id: &PluginId) -> Result<Arc<Plugin>, Problem> {

@@ -34,7 +34,7 @@ pub(crate) struct NewProject {
 pub(crate) async fn list(State(api): State<Api>, Query(page): Query<Page>) -> Result<Json<Value>, Problem> {
     let names =
         api.projects.list().map_err(|error| Problem::failed("the settings cannot be read", &error))?;
-    Ok(Json(page.cut(names, ToString::to_string, |name| json!({"name": name}))))
+    Ok(Json(page.cut(names, ToString::to_string, |name| json!({"name": name}))?))
 }
 
 /// Makes a project.

@@ -31,7 +31,7 @@ pub(crate) async fn list(
 ) -> Result<Json<Value>, Problem> {
     api.projects.get(&path.project)?;
     let views = api.sessions.list(&path.project).await?;
-    Ok(Json(page.cut(views, |view| view.record.uid.to_string(), |view| view::session(&view))))
+    Ok(Json(page.cut(views, |view| view.record.uid.to_string(), |view| view::session(&view))?))
 }
 
 /// Starts a session: an AgenticSession, or its `spec` alone.

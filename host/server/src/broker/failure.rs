@@ -20,7 +20,7 @@ pub(super) fn refused_by_ledger(error: &ReserveError, model: &str) -> Refusal {
     match error {
         ReserveError::Overspent(overspent) => (
             StatusCode::PAYMENT_REQUIRED,
-            failure(Kind::Budget, false, format!("{overspent}: raise the session's budget to go on")),
+            failure(Kind::Budget, false, format!("{overspent}: begin another session with a larger one")),
         ),
         ReserveError::Unpriced => (
             StatusCode::PAYMENT_REQUIRED,

@@ -65,11 +65,34 @@ impl Programs<'_> {
         Ok(pair)
     }
 
+    /// Has a runner decide what of git's is covered in a person's folder, before anything of the session works there. The
+    /// answer says why it cannot be worked on.
+    pub(super) async fn take_stock(&self) -> io::Result<Option<String>> {
+        let Some(folder) = self.in_place else { return Ok(None) };
+        let mut command = self.command("vteam-runner")?;
+        command.arg("--take-stock").arg("--in-place").arg(folder).arg("--session-dir").arg(self.folder);
+        command.stdout(Stdio::null()).stderr(Stdio::piped());
+        let said = tokio::process::Command::from(command).kill_on_drop(true).output().await?;
+        if said.status.success() {
+            return Ok(None);
+        }
+        let text = String::from_utf8_lossy(&said.stderr);
+        let text = text.trim().trim_start_matches("vteam-runner: ");
+        Ok(Some(if text.is_empty() {
+            format!("the runner ended ({})", said.status)
+        } else {
+            text.to_owned()
+        }))
+    }
+
     fn exec(&self, socket: OwnedFd) -> io::Result<Process> {
         let mut command = self.command("vteam-exec")?;
         command.arg("--socket-fd").arg(socket.as_raw_fd().to_string());
         match self.in_place {
-            Some(folder) => command.arg("--in-place").arg(folder),
+            Some(folder) => {
+                // As the runner keeps them.
+                command.arg("--in-place").arg(folder).arg("--covers").arg(self.folder.join("journal/covers"))
+            }
             None => command.arg("--workspace").arg(self.folder.join("workspace")),
         };
         for folder in ["home", "tmp"] {

@@ -50,6 +50,7 @@ fn scheduler(dir: &Path, runner: &str) -> LocalScheduler {
         sessions: dir.join("sessions"),
         socket: dir.join("runner.sock"),
         programs,
+        plugins: "/no/such/plugins".into(),
         log: "info".to_owned(),
     })
 }
@@ -104,6 +105,7 @@ async fn a_runner_has_what_it_was_given_and_ends_with_everything() {
         sessions: dir.path().join("sessions"),
         socket: dir.path().join("runner.sock"),
         programs: dir.path().join("bin"),
+        plugins: "/no/such/plugins".into(),
         log: "info".to_owned(),
     });
     let (ended, adopted) = oneshot::channel();

@@ -125,6 +125,21 @@ impl Launcher {
         self.running().values().any(|running| running.is_under_way())
     }
 
+    /// Kills what runs and waits until it is gone, but not for ever.
+    pub async fn end_all(&self) {
+        const PATIENCE: std::time::Duration = std::time::Duration::from_secs(10);
+        const STEP: std::time::Duration = std::time::Duration::from_millis(5);
+        self.kill_all();
+        let gone = async {
+            while self.is_busy() {
+                tokio::time::sleep(STEP).await;
+            }
+        };
+        if tokio::time::timeout(PATIENCE, gone).await.is_err() {
+            tracing::warn!("programs are still there after they were killed");
+        }
+    }
+
     pub fn kill_all(&self) {
         let all: Vec<u64> = self.running().keys().copied().collect();
         all.into_iter().for_each(|id| self.kill(id));

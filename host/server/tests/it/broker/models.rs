@@ -125,7 +125,7 @@ async fn a_budget_is_kept_under_concurrency() {
                 Ok(stream) => told(&stream.collect::<Vec<_>>().await)[1] == "end_turn",
                 Err((status, failure)) => {
                     assert_eq!((status, failure.kind), (StatusCode::PAYMENT_REQUIRED, Kind::Budget));
-                    assert!(failure.message.contains("raise the session's budget"), "{failure}");
+                    assert!(failure.message.contains("begin another session"), "{failure}");
                     false
                 }
             }
