@@ -4,10 +4,11 @@
 //! the compiler.
 
 use crate::{
-    machine::{architecture, ensure_targets, place, plugins, target},
+    machine::{architecture, ensure_targets, place, repository, target},
     plugins as plugin_build,
     run::{Run, step},
 };
+use anyhow::Context;
 use std::path::{Path, PathBuf};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -32,17 +33,30 @@ impl Profile {
     }
 }
 
-struct Binary {
-    package: &'static str,
-    name: &'static str,
+#[derive(Debug)]
+pub(crate) struct Binary {
+    pub(crate) package: &'static str,
+    pub(crate) name: &'static str,
     /// Linked statically: it is put into containers that have no libc of ours.
     fixed: bool,
 }
 
-const COMPILE: Binary = Binary { package: "compile", name: "vteam-compile", fixed: false };
-const RUNNER: Binary = Binary { package: "runner", name: "vteam-runner", fixed: false };
-const EXEC: Binary = Binary { package: "confine", name: "vteam-exec", fixed: true };
-const VTEAM: Binary = Binary { package: "cli", name: "vteam", fixed: false };
+impl Binary {
+    /// One that is linked statically.
+    pub(crate) const fn fixed(package: &'static str, name: &'static str) -> Self {
+        Self { package, name, fixed: true }
+    }
+
+    /// Whether this checkout has its package.
+    pub(crate) fn exists(&self) -> bool {
+        repository().join("host").join(self.package).join("Cargo.toml").is_file()
+    }
+}
+
+pub(crate) const COMPILE: Binary = Binary { package: "compile", name: "vteam-compile", fixed: false };
+pub(crate) const RUNNER: Binary = Binary { package: "runner", name: "vteam-runner", fixed: false };
+pub(crate) const EXEC: Binary = Binary::fixed("confine", "vteam-exec");
+pub(crate) const VTEAM: Binary = Binary { package: "cli", name: "vteam", fixed: false };
 
 /// Where the binaries of a profile stand, with `plugins/` beside them.
 pub(crate) fn stage(profile: Profile) -> PathBuf {
@@ -54,11 +68,8 @@ pub(crate) fn build_all(profile: Profile) -> anyhow::Result<PathBuf> {
     plugin_build::build(profile)?;
     build(&[EXEC, VTEAM], profile)?;
     let stage = stage(profile);
-    for entry in std::fs::read_dir(plugins())? {
-        let entry = entry?;
-        if entry.path().extension().is_some_and(|e| e == "wasm" || e == "json" || e == "core") {
-            place(&entry.path(), &stage.join("plugins").join(entry.file_name()))?;
-        }
+    for file in plugin_build::shipped()? {
+        place(&file, &stage.join("plugins").join(file.file_name().unwrap_or_default()))?;
     }
     Ok(stage)
 }
@@ -79,8 +90,13 @@ fn build(binaries: &[Binary], profile: Profile) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// The target of what is linked statically.
+pub(crate) fn static_target() -> String {
+    format!("{}-unknown-linux-musl", architecture())
+}
+
 fn build_static(binary: &Binary, profile: Profile) -> anyhow::Result<PathBuf> {
-    let triple = format!("{}-unknown-linux-musl", architecture());
+    let triple = static_target();
     let tried = ensure_targets(std::slice::from_ref(&triple))
         .and_then(|()| build_one(binary, profile, Some(&triple)));
     tried.or_else(|error| {
@@ -93,15 +109,66 @@ fn build_static(binary: &Binary, profile: Profile) -> anyhow::Result<PathBuf> {
 }
 
 fn build_one(binary: &Binary, profile: Profile, triple: Option<&str>) -> anyhow::Result<PathBuf> {
-    let mut cargo =
+    cargo(binary, profile, triple).go()?;
+    Ok(built(binary, profile, triple))
+}
+
+fn cargo(binary: &Binary, profile: Profile, triple: Option<&str>) -> Run {
+    let cargo =
         Run::cargo().args(["build", "--package", binary.package, "--bin", binary.name]).args(profile.flags());
-    let mut folder = target();
-    if let Some(triple) = triple {
-        cargo = cargo.args(["--target", triple]);
-        folder.push(triple);
+    cargo.args(triple.into_iter().flat_map(|triple| ["--target", triple]))
+}
+
+fn built(binary: &Binary, profile: Profile, triple: Option<&str>) -> PathBuf {
+    target().join(triple.unwrap_or_default()).join(profile.folder()).join(binary.name)
+}
+
+/// Binaries that run in a container without any library, the same bytes from every checkout; the folder they are in.
+pub(crate) fn build_for_images(binaries: &[&Binary], profile: Profile) -> anyhow::Result<PathBuf> {
+    let triple = static_target();
+    ensure_targets(std::slice::from_ref(&triple))?;
+    let compiler = musl_compiler()?;
+    let stage = target().join("stage").join(format!("{}-static", profile.folder()));
+    for binary in binaries {
+        step(&format!("building {} for images", binary.name));
+        reproducible(cargo(binary, profile, Some(&triple)), &triple)?
+            .env(&format!("CC_{}", triple.replace('-', "_")), &compiler)
+            .go()?;
+        place(&built(binary, profile, Some(&triple)), &stage.join(binary.name))?;
     }
-    cargo.go()?;
-    Ok(folder.join(profile.folder()).join(binary.name))
+    Ok(stage)
+}
+
+/// For the C code of SQLite, of the cryptography and of the allocator.
+fn musl_compiler() -> anyhow::Result<String> {
+    let names = [format!("{}-linux-musl-gcc", architecture()), "musl-gcc".to_owned()];
+    let found = names.into_iter().find(|name| Run::new(name).arg("--version").succeeds());
+    found.context("images need a C compiler for musl: install musl-tools")
+}
+
+/// No path of this machine gets into what is built: not the repository's, not that of cargo's registry.
+pub(crate) fn reproducible(cargo: Run, triple: &str) -> anyhow::Result<Run> {
+    let home = match std::env::var_os("CARGO_HOME") {
+        Some(home) => PathBuf::from(home),
+        None => PathBuf::from(std::env::var_os("HOME").context("HOME is not set")?).join(".cargo"),
+    };
+    // The target folder may be a link, or elsewhere. Of several that fit, rustc and gcc take the last.
+    let linked = target();
+    let real = linked.canonicalize().unwrap_or_else(|_| linked.clone());
+    let paths = [
+        (home.as_path(), "/cargo"),
+        (repository(), "/vteam"),
+        (&linked, "/vteam/target"),
+        (&real, "/vteam/target"),
+    ];
+    let paths = paths.iter().map(|(path, name)| format!("{}={name}", path.display()));
+    let (rust, c): (Vec<_>, Vec<_>) = paths
+        .map(|path| (format!("--remap-path-prefix={path}"), format!("-ffile-prefix-map={path}")))
+        .unzip();
+    // Instead of RUSTFLAGS, which would be of this machine too.
+    Ok(cargo
+        .env("CARGO_ENCODED_RUSTFLAGS", rust.join("\u{1f}"))
+        .env(&format!("CFLAGS_{}", triple.replace('-', "_")), c.join(" ")))
 }
 
 /// The environment in which a staged binary finds its siblings and plugins.

@@ -18,6 +18,15 @@ pub(crate) fn target() -> PathBuf {
     }
 }
 
+/// What is kept between checkouts.
+pub(crate) fn cache() -> anyhow::Result<PathBuf> {
+    let cache = match std::env::var_os("XDG_CACHE_HOME") {
+        Some(cache) => PathBuf::from(cache),
+        None => PathBuf::from(std::env::var_os("HOME").context("HOME is not set")?).join(".cache"),
+    };
+    Ok(cache.join("vteam"))
+}
+
 /// Finished plugins and `index.json`.
 pub(crate) fn plugins() -> PathBuf {
     target().join("plugins")

@@ -5,6 +5,7 @@ mod binaries;
 mod check;
 mod codegen;
 mod demo;
+mod image;
 mod install;
 mod machine;
 mod oracles;

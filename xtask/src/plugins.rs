@@ -37,16 +37,19 @@ struct Raw {
 }
 
 pub(crate) fn build(profile: Profile) -> anyhow::Result<()> {
+    build_with(&binaries::build_for_describe(profile)?)
+}
+
+/// Described by the binaries in a folder.
+pub(crate) fn build_with(bin_dir: &Path) -> anyhow::Result<()> {
     ensure_targets(&[TOOL_TARGET.to_owned(), PERSONA_TARGET.to_owned()])?;
-    let bin_dir = binaries::build_for_describe(profile)?;
     let mut raw = tools()?;
     raw.extend(personas()?);
     step("describing and embedding manifests");
     let before = read_index();
     let mut index = Vec::new();
     for plugin in &raw {
-        let entry =
-            finish(plugin, &bin_dir, &before).with_context(|| format!("{}", plugin.from.display()))?;
+        let entry = finish(plugin, bin_dir, &before).with_context(|| format!("{}", plugin.from.display()))?;
         index.push(entry);
     }
     index.sort_by(|a, b| a.id.cmp(&b.id));
@@ -62,10 +65,8 @@ fn tools() -> anyhow::Result<Vec<Raw>> {
     step("building tools");
     let packages = packages_in("plugins/tools")?;
     let chosen = packages.iter().flat_map(|name| ["--package", name.as_str()]);
-    Run::cargo()
-        .args(["build", "--lib", "--profile", "plugin", "--target", TOOL_TARGET])
-        .args(chosen)
-        .go()?;
+    let build = Run::cargo().args(["build", "--lib", "--profile", "plugin", "--target", TOOL_TARGET]);
+    binaries::reproducible(build.args(chosen), TOOL_TARGET)?.go()?;
     packages.iter().map(|name| built(TOOL_TARGET, name)).collect()
 }
 
@@ -73,7 +74,7 @@ fn personas() -> anyhow::Result<Vec<Raw>> {
     step("building personas");
     let flags =
         ["build", "--lib", "--profile", "plugin", "--target", PERSONA_TARGET, "--package", PERSONA_CORE];
-    Run::cargo().args(flags).go()?;
+    binaries::reproducible(Run::cargo().args(flags), PERSONA_TARGET)?.go()?;
     let core = built(PERSONA_TARGET, PERSONA_CORE)?;
     // Shipped too: whoever writes a persona stamps it into this.
     std::fs::create_dir_all(folder())?;
@@ -173,6 +174,19 @@ fn remove_others(index: &[Entry]) -> anyhow::Result<()> {
 #[expect(clippy::cast_precision_loss, reason = "shown with one digit")]
 fn kib(bytes: u64) -> f64 {
     bytes as f64 / 1024.0
+}
+
+/// The packages of the tools, with their target, and what personas are stamped into.
+pub(crate) fn packages() -> anyhow::Result<Vec<(String, &'static str)>> {
+    let tools = packages_in("plugins/tools")?.into_iter().map(|name| (name, TOOL_TARGET));
+    Ok(tools.chain([(PERSONA_CORE.to_owned(), PERSONA_TARGET)]).collect())
+}
+
+/// The finished plugins, `index.json` and `persona-core.core`: what is shipped beside the binaries.
+pub(crate) fn shipped() -> anyhow::Result<Vec<PathBuf>> {
+    let shipped =
+        |path: &PathBuf| path.extension().is_some_and(|e| e == "wasm" || e == "json" || e == "core");
+    Ok(sorted(&folder())?.into_iter().filter(shipped).collect())
 }
 
 /// The manifests of the plugins that are built.

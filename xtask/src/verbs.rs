@@ -3,7 +3,9 @@
 use crate::{
     bench,
     binaries::{self, Profile},
-    check, codegen, demo, install, plugins, test,
+    check, codegen, demo,
+    image::{self, ImageArgs},
+    install, plugins, test,
 };
 use clap::{Args, Parser, Subcommand};
 use std::path::PathBuf;
@@ -41,6 +43,8 @@ enum Verb {
     Bench,
     /// Write the generated files: docs/openapi.json, docs/tools.md, docs/cli.md.
     Codegen,
+    /// Make OCI images as archives, without a daemon.
+    Image(ImageArgs),
     /// Build for release and install the command.
     Install {
         /// Where: PREFIX/lib/vteam holds everything, PREFIX/bin/vteam points there.
@@ -72,6 +76,7 @@ impl Verbs {
             Verb::Check => check::run(),
             Verb::Bench => bench::run(),
             Verb::Codegen => codegen::run(),
+            Verb::Image(args) => image::run(&args),
             Verb::Install { prefix } => install::run(prefix),
         }
     }

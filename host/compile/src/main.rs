@@ -4,6 +4,11 @@ use clap::Parser;
 use compile::{CompileError, REFUSED, Refusal, args::Args};
 use std::{io, process::ExitCode};
 
+/// musl's own has one lock for all threads.
+#[cfg(target_env = "musl")]
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 #[expect(clippy::print_stdout, clippy::print_stderr, reason = "this is the program's interface")]
 fn main() -> ExitCode {
     let args = Args::parse();

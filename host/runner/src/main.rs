@@ -3,6 +3,11 @@
 use clap::Parser as _;
 use std::process::ExitCode;
 
+/// musl's own has one lock for all threads.
+#[cfg(target_env = "musl")]
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 fn main() -> ExitCode {
     match runner::process::run(runner::settings::Command::parse()) {
         Ok(answer) => {
