@@ -42,6 +42,8 @@ struct Binary {
 const COMPILE: Binary = Binary { package: "compile", name: "vteam-compile", fixed: false };
 const RUNNER: Binary = Binary { package: "runner", name: "vteam-runner", fixed: false };
 const EXEC: Binary = Binary { package: "confine", name: "vteam-exec", fixed: true };
+/// What a test cluster's own pods run.
+const CLUSTER_POD: Binary = Binary { package: "cluster-pod", name: "cluster-pod", fixed: true };
 const VTEAM: Binary = Binary { package: "cli", name: "vteam", fixed: false };
 
 /// Where the binaries of a profile stand, with `plugins/` beside them.
@@ -67,6 +69,13 @@ pub(crate) fn build_all(profile: Profile) -> anyhow::Result<PathBuf> {
 pub(crate) fn build_for_describe(profile: Profile) -> anyhow::Result<PathBuf> {
     build(&[COMPILE, RUNNER], profile)?;
     Ok(stage(profile))
+}
+
+/// Static, or not at all: it is alone in its image.
+pub(crate) fn build_cluster_pod() -> anyhow::Result<PathBuf> {
+    let triple = format!("{}-unknown-linux-musl", architecture());
+    ensure_targets(std::slice::from_ref(&triple))?;
+    build_one(&CLUSTER_POD, Profile::Dev, Some(&triple))
 }
 
 fn build(binaries: &[Binary], profile: Profile) -> anyhow::Result<()> {

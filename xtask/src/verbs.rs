@@ -3,7 +3,7 @@
 use crate::{
     bench,
     binaries::{self, Profile},
-    check, codegen, demo, install, plugins, test,
+    check, cluster, codegen, demo, install, plugins, test,
 };
 use clap::{Args, Parser, Subcommand};
 use std::path::PathBuf;
@@ -37,6 +37,9 @@ enum Verb {
     },
     /// Formatting, lints, direction of dependencies, house rules.
     Check,
+    /// A Kubernetes of one node on this machine, to test against.
+    #[command(subcommand)]
+    Cluster(cluster::Verb),
     /// Run the benchmarks and write docs/benchmarks.md.
     Bench,
     /// Write the generated files: docs/openapi.json, docs/tools.md, docs/cli.md.
@@ -70,6 +73,7 @@ impl Verbs {
             Verb::Demo(how) => demo::run(how.profile()),
             Verb::Test { oracles, rest } => test::run(oracles, &rest),
             Verb::Check => check::run(),
+            Verb::Cluster(verb) => verb.run(),
             Verb::Bench => bench::run(),
             Verb::Codegen => codegen::run(),
             Verb::Install { prefix } => install::run(prefix),
