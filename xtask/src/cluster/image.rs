@@ -5,7 +5,7 @@ use super::{
     up,
 };
 use crate::{binaries, machine::target, run::step};
-use anyhow::{Context, bail};
+use anyhow::{Context, bail, ensure};
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 use std::{
@@ -16,6 +16,7 @@ use std::{
 };
 
 pub(super) fn load(layout: &Layout, files: &[PathBuf]) -> anyhow::Result<()> {
+    ensure!(layout.containerd().exists(), "no cluster runs here: `cargo xtask cluster up` starts one");
     import_all(layout, &up::binaries_of_running()?, files)
 }
 
@@ -36,7 +37,7 @@ pub(super) fn import(
 ) -> anyhow::Result<()> {
     let file = std::path::absolute(file)?;
     let name = file.display().to_string();
-    anyhow::ensure!(file.is_file(), "there is no {name}");
+    ensure!(file.is_file(), "there is no {name}");
     let deadline = Instant::now() + patience;
     while !layout.containerd().exists() && Instant::now() < deadline {
         std::thread::sleep(Duration::from_millis(10));
