@@ -105,6 +105,8 @@ fn controller_manager() -> Component {
         "--tls-cert-file={ours}/pki/server.crt",
         "--tls-private-key-file={ours}/pki/server.key",
         "--use-service-account-credentials",
+        // The default is in /usr of the machine.
+        "--flex-volume-plugin-dir=/var/lib/kubelet/volume-plugins",
         // Each controller asks for its account first; by default that alone takes four seconds.
         "--kube-api-qps=500",
         "--kube-api-burst=1000",
