@@ -56,6 +56,8 @@ impl Binary {
 pub(crate) const COMPILE: Binary = Binary { package: "compile", name: "vteam-compile", fixed: false };
 pub(crate) const RUNNER: Binary = Binary { package: "runner", name: "vteam-runner", fixed: false };
 pub(crate) const EXEC: Binary = Binary::fixed("confine", "vteam-exec");
+/// What a test cluster's own pods run.
+const CLUSTER_POD: Binary = Binary::fixed("cluster-pod", "cluster-pod");
 pub(crate) const VTEAM: Binary = Binary { package: "cli", name: "vteam", fixed: false };
 
 /// Where the binaries of a profile stand, with `plugins/` beside them.
@@ -78,6 +80,13 @@ pub(crate) fn build_all(profile: Profile) -> anyhow::Result<PathBuf> {
 pub(crate) fn build_for_describe(profile: Profile) -> anyhow::Result<PathBuf> {
     build(&[COMPILE, RUNNER], profile)?;
     Ok(stage(profile))
+}
+
+/// Static, or not at all: it is alone in its image.
+pub(crate) fn build_cluster_pod() -> anyhow::Result<PathBuf> {
+    let triple = format!("{}-unknown-linux-musl", architecture());
+    ensure_targets(std::slice::from_ref(&triple))?;
+    build_one(&CLUSTER_POD, Profile::Dev, Some(&triple))
 }
 
 fn build(binaries: &[Binary], profile: Profile) -> anyhow::Result<()> {

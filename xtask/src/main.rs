@@ -3,6 +3,7 @@
 mod bench;
 mod binaries;
 mod check;
+mod cluster;
 mod codegen;
 mod demo;
 mod image;

@@ -3,7 +3,7 @@
 use crate::{
     bench,
     binaries::{self, Profile},
-    check, codegen, demo,
+    check, cluster, codegen, demo,
     image::{self, ImageArgs},
     install, plugins, test,
 };
@@ -39,6 +39,9 @@ enum Verb {
     },
     /// Formatting, lints, direction of dependencies, house rules.
     Check,
+    /// A Kubernetes of one node on this machine, to test against.
+    #[command(subcommand)]
+    Cluster(cluster::Verb),
     /// Run the benchmarks and write docs/benchmarks.md.
     Bench,
     /// Write the generated files: docs/openapi.json, docs/tools.md, docs/cli.md.
@@ -74,6 +77,7 @@ impl Verbs {
             Verb::Demo(how) => demo::run(how.profile()),
             Verb::Test { oracles, rest } => test::run(oracles, &rest),
             Verb::Check => check::run(),
+            Verb::Cluster(verb) => verb.run(),
             Verb::Bench => bench::run(),
             Verb::Codegen => codegen::run(),
             Verb::Image(args) => image::run(&args),
