@@ -42,6 +42,7 @@ struct Binary {
 const COMPILE: Binary = Binary { package: "compile", name: "vteam-compile", fixed: false };
 const RUNNER: Binary = Binary { package: "runner", name: "vteam-runner", fixed: false };
 const EXEC: Binary = Binary { package: "confine", name: "vteam-exec", fixed: true };
+const OPERATOR: Binary = Binary { package: "operator", name: "vteam-operator", fixed: false };
 const VTEAM: Binary = Binary { package: "cli", name: "vteam", fixed: false };
 
 /// Where the binaries of a profile stand, with `plugins/` beside them.
@@ -67,6 +68,12 @@ pub(crate) fn build_all(profile: Profile) -> anyhow::Result<PathBuf> {
 pub(crate) fn build_for_describe(profile: Profile) -> anyhow::Result<PathBuf> {
     build(&[COMPILE, RUNNER], profile)?;
     Ok(stage(profile))
+}
+
+/// What knows the cluster's definitions.
+pub(crate) fn build_operator(profile: Profile) -> anyhow::Result<PathBuf> {
+    build(&[OPERATOR], profile)?;
+    Ok(stage(profile).join(OPERATOR.name))
 }
 
 fn build(binaries: &[Binary], profile: Profile) -> anyhow::Result<()> {

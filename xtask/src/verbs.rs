@@ -39,7 +39,7 @@ enum Verb {
     Check,
     /// Run the benchmarks and write docs/benchmarks.md.
     Bench,
-    /// Write the generated files: docs/openapi.json, docs/tools.md, docs/cli.md.
+    /// Write the generated files: docs/openapi.json, docs/tools.md, docs/cli.md, manifests/crds.
     Codegen,
     /// Build for release and install the command.
     Install {
