@@ -58,6 +58,7 @@ pub(crate) const RUNNER: Binary = Binary { package: "runner", name: "vteam-runne
 pub(crate) const EXEC: Binary = Binary::fixed("confine", "vteam-exec");
 /// What a test cluster's own pods run.
 const CLUSTER_POD: Binary = Binary::fixed("cluster-pod", "cluster-pod");
+pub(crate) const OPERATOR: Binary = Binary { package: "operator", name: "vteam-operator", fixed: false };
 pub(crate) const VTEAM: Binary = Binary { package: "cli", name: "vteam", fixed: false };
 
 /// Where the binaries of a profile stand, with `plugins/` beside them.
@@ -87,6 +88,12 @@ pub(crate) fn build_cluster_pod() -> anyhow::Result<PathBuf> {
     let triple = format!("{}-unknown-linux-musl", architecture());
     ensure_targets(std::slice::from_ref(&triple))?;
     build_one(&CLUSTER_POD, Profile::Dev, Some(&triple))
+}
+
+/// What knows the cluster's definitions.
+pub(crate) fn build_operator(profile: Profile) -> anyhow::Result<PathBuf> {
+    build(&[OPERATOR], profile)?;
+    Ok(stage(profile).join(OPERATOR.name))
 }
 
 fn build(binaries: &[Binary], profile: Profile) -> anyhow::Result<()> {

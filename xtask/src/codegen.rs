@@ -14,7 +14,19 @@ pub(crate) fn run() -> anyhow::Result<()> {
     let vteam = stage.join("vteam");
     write("docs/openapi.json", &Run::new(&vteam).args(["docs", "openapi"]).text()?)?;
     write("docs/cli.md", &Run::new(&vteam).args(["docs", "cli"]).text()?)?;
-    write("docs/tools.md", &author::docs(&plugins::manifests()?))
+    write("docs/tools.md", &author::docs(&plugins::manifests()?))?;
+    definitions()
+}
+
+/// One file for each CustomResourceDefinition.
+fn definitions() -> anyhow::Result<()> {
+    let text = Run::new(binaries::build_operator(Profile::Dev)?).arg("crds").text()?;
+    for document in text.split("---\n").filter(|document| !document.is_empty()) {
+        let plural = document.lines().find_map(|line| line.trim().strip_prefix("plural: "));
+        let plural = plural.context("a definition names its plural")?;
+        write(&format!("manifests/crds/{plural}.yaml"), &format!("---\n{document}"))?;
+    }
+    Ok(())
 }
 
 fn write(path: &str, text: &str) -> anyhow::Result<()> {

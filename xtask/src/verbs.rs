@@ -44,7 +44,7 @@ enum Verb {
     Cluster(cluster::Verb),
     /// Run the benchmarks and write docs/benchmarks.md.
     Bench,
-    /// Write the generated files: docs/openapi.json, docs/tools.md, docs/cli.md.
+    /// Write the generated files: docs/openapi.json, docs/tools.md, docs/cli.md, manifests/crds.
     Codegen,
     /// Make OCI images as archives, without a daemon.
     Image(ImageArgs),

@@ -11,8 +11,9 @@ use serde::{Deserialize, Serialize};
 use std::time::Duration;
 
 /// What a person wants of the session.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, Default)]
 pub enum Desired {
+    #[default]
     Run,
     Stop,
     Suspend,

@@ -5,6 +5,7 @@ use model::{
     grant::PermissionMode,
     id::{Digest, PersonaKey, PluginId},
     money::MicroUsd,
+    plan::Desired,
 };
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -21,6 +22,9 @@ use std::{
 pub struct Accepted {
     /// The first message; empty for an interactive session that waits for one.
     pub prompt: String,
+    /// What is wanted of it from the start.
+    #[serde(default)]
+    pub desired: Desired,
     pub persona: Option<PersonaKey>,
     /// The persona analyses the prompt and answers by its schema, in place of a coding session.
     pub analyse: bool,

@@ -1,13 +1,24 @@
 //! ProjectSettings: what a project permits and what its sessions start from.
 
-use crate::{Invalid, ProcessNetwork, invalid, invalid::Problems, session::Metadata};
+mod status;
+
+pub use status::ProjectSettingsStatus;
+
+use crate::{
+    Invalid, ProcessNetwork, invalid,
+    invalid::Problems,
+    mcp::McpServers,
+    rules::{A_DIGEST, A_PERSONA_KEY, DIGEST, PERSONA_KEY, Rule, text},
+    schema,
+    session::Metadata,
+};
 use model::{
     event::Warning,
-    grant::EffectSet,
+    grant::{EffectSet, effects},
     id::{Digest, PersonaKey, PluginId},
     money::MicroUsd,
 };
-use schemars::JsonSchema;
+use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use std::{
@@ -17,6 +28,8 @@ use std::{
 use utoipa::ToSchema;
 
 const KIND: &str = "ProjectSettings";
+/// What the object is called on a cluster, where a project has one.
+pub const NAME: &str = "projectsettings";
 /// What the established field holds where it is not written.
 const INACTIVITY_SECONDS: u64 = 86_400;
 
@@ -56,6 +69,7 @@ impl ProjectSettings {
 #[serde(rename_all = "camelCase", default, deny_unknown_fields)]
 pub struct ProjectSettingsSpec {
     /// What people call the project.
+    #[schemars(length(max = 256))]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub display_name: Option<String>,
     /// How long an idle session keeps its runner.
@@ -64,24 +78,29 @@ pub struct ProjectSettingsSpec {
     /// How long sessions that do not say are kept after they came to rest; absent: until they are deleted.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub ttl_seconds_after_finished: Option<u64>,
+    /// What sessions of the project may ask for.
     pub permissions: Permissions,
+    /// For sessions that do not say otherwise.
     pub defaults: Defaults,
+    /// Which plugins run here, with what.
     pub plugins: Plugins,
 
-    /// Not implemented: answered by a condition.
+    /// Groups and what they may do in the project. Not implemented: answered by a condition.
     #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 128))]
     pub group_access: Vec<GroupAccess>,
-    /// Not implemented: answered by a condition.
+    /// Secret with the keys of model providers. Not implemented: answered by a condition.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 253))]
     pub runner_secrets_name: Option<String>,
-    /// Not implemented: answered by a condition.
+    /// Repositories of the project. Not implemented: answered by a condition.
     #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[schemars(schema_with = "schema::free_forms")]
     #[schema(value_type = Vec<Object>)]
     pub repositories: Vec<Value>,
-    /// Not implemented: answered by a condition.
+    /// MCP servers for all sessions. Not implemented: answered by a condition.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schema(value_type = Option<Object>)]
-    pub mcp_servers: Option<Value>,
+    pub mcp_servers: Option<McpServers>,
 }
 
 /// What sessions of the project may ask for.
@@ -91,14 +110,18 @@ pub struct Permissions {
     /// Sessions may run with `permissionMode: bypass`.
     pub allow_bypass: bool,
     /// Hosts that are fetched from without asking: `host` or `host:port`, exact.
+    #[schemars(length(max = 256), inner(length(max = 260)))]
+    #[schemars(extend("x-kubernetes-validations" = hosts_rule()))]
     pub fetch_hosts: Vec<String>,
     /// The most that sessions may give to native programs, and what they get where they do not say.
     pub process_network: ProcessNetwork,
     /// US dollars that one session may cost at most.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0, max = 1_000_000_000_000u64))]
     pub max_budget: Option<f64>,
     /// MiB that the workspace of one session may hold at most; absent: what the server allows, which is also the most.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 4096))]
     pub max_workspace_mib: Option<u64>,
 }
 
@@ -107,11 +130,14 @@ pub struct Permissions {
 #[serde(rename_all = "camelCase", default, deny_unknown_fields)]
 pub struct Defaults {
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 256))]
     pub model: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 64), extend("x-kubernetes-validations" = text(PERSONA_KEY, A_PERSONA_KEY)))]
     pub persona: Option<String>,
     /// US dollars.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0, max = 1_000_000_000_000u64))]
     pub budget: Option<f64>,
 }
 
@@ -119,11 +145,14 @@ pub struct Defaults {
 #[serde(rename_all = "camelCase", default, deny_unknown_fields)]
 pub struct Plugins {
     /// A plugin that is not first-party is given nothing but this.
+    #[schemars(schema_with = "grants")]
     pub grants: Vec<Grant>,
     /// Settings of plugins, by id; each is checked against the plugin's own schema.
+    #[schemars(schema_with = "schema::named_free_forms")]
     #[schema(value_type = BTreeMap<String, Object>)]
     pub settings: BTreeMap<String, Value>,
     /// Digests that must not run here, whatever was granted or pinned.
+    #[schemars(length(max = 256), inner(length(max = 71), regex(pattern = "^sha256:[0-9a-f]{64}$")))]
     pub revoked: Vec<String>,
 }
 
@@ -131,18 +160,52 @@ pub struct Plugins {
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Grant {
     /// Of the component: a new version needs a new grant.
+    #[schemars(length(max = 71), extend("x-kubernetes-validations" = text(DIGEST, A_DIGEST)))]
     pub digest: String,
     /// For people who read this; the digest decides.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 128))]
     pub plugin: Option<String>,
+    #[schemars(schema_with = "known_effects")]
     pub effects: Vec<String>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema, ToSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct GroupAccess {
+    #[schemars(length(min = 1, max = 253))]
     pub group_name: String,
-    pub role: String,
+    pub role: Role,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema, ToSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Role {
+    Admin,
+    Edit,
+    View,
+}
+
+const A_HOST: &str = "must be a host in lower case, or host:port; no scheme, path or wildcard";
+
+/// About the object as a whole.
+#[must_use]
+pub fn object_rules() -> Vec<Rule> {
+    let message = "a project has one ProjectSettings: call it projectsettings";
+    let rule = format!("self.metadata.name == '{NAME}'").into();
+    vec![Rule { rule, ..Rule::new("", message).at(".metadata.name") }]
+}
+
+fn hosts_rule() -> [Rule; 1] {
+    [Rule::new("self.all(host, host.matches('^[a-z0-9.-]+(:[0-9]{1,5})?$'))", A_HOST)]
+}
+
+fn grants(generator: &mut SchemaGenerator) -> Schema {
+    schema::shared_list::<Grant>(generator, 256, &["digest"])
+}
+
+fn known_effects(_: &mut SchemaGenerator) -> Schema {
+    schema::words(32, &effects::ALL)
 }
 
 /// [`ProjectSettings`] after they were accepted.
@@ -204,7 +267,7 @@ impl TryFrom<ProjectSettingsSpec> for ProjectPolicy {
                 (!group_access.is_empty(), "groupAccess"),
                 (runner_secrets_name.is_some(), "runnerSecretsName"),
                 (!repositories.is_empty(), "repositories"),
-                (mcp_servers.is_some_and(|value| !value.is_null()), "mcpServers"),
+                (mcp_servers.is_some(), "mcpServers"),
             ],
         );
         let mut money = |field: &str, dollars: Option<f64>| {
@@ -257,10 +320,10 @@ fn granted(grants: Vec<Grant>, problems: &mut Problems) -> BTreeMap<Digest, Effe
         let field = format!("spec.plugins.grants[{at}]");
         let mut set = EffectSet::new();
         for effect in effects {
-            if model::grant::effects::ALL.contains(&effect.as_str()) {
+            if effects::ALL.contains(&effect.as_str()) {
                 set.extend(effect.parse());
             } else {
-                let known = model::grant::effects::ALL.join(", ");
+                let known = effects::ALL.join(", ");
                 problems
                     .add(format!("{field}.effects"), format_args!("{effect:?} is no effect: one of {known}"));
             }
@@ -279,10 +342,7 @@ fn hosts(hosts: Vec<String>, problems: &mut Problems) -> Vec<String> {
         let name_is_valid = !name.is_empty()
             && name.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-' || b == b'.');
         if !name_is_valid || port.is_some_and(|port| port.parse::<u16>().is_err()) {
-            problems.add(
-                format!("spec.permissions.fetchHosts[{at}]"),
-                "must be a host in lower case, or host:port; no scheme, path or wildcard",
-            );
+            problems.add(format!("spec.permissions.fetchHosts[{at}]"), A_HOST);
         }
     }
     hosts

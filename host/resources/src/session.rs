@@ -1,8 +1,17 @@
 //! AgenticSession: the established fields, in their older and in today's shape, and ours.
 
 mod accept;
+pub mod placement;
+pub mod rules;
+pub mod status;
 
-use crate::{Invalid, ProcessNetwork, invalid};
+use crate::{
+    Invalid, ProcessNetwork, invalid,
+    mcp::McpServers,
+    rules::{A_DIGEST, A_PERSONA_KEY, DIGEST, PERSONA_KEY, text},
+    schema,
+};
+use placement::{ResourceOverrides, Resources};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -55,15 +64,23 @@ pub struct Metadata {
 /// What a session is to do.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, Default, JsonSchema, ToSchema)]
 #[serde(rename_all = "camelCase", default, deny_unknown_fields)]
+#[schemars(extend("x-kubernetes-validations" = rules::spec()))]
 pub struct AgenticSessionSpec {
     /// The task. An interactive session may do without.
+    #[schemars(length(max = 262_144))]
     pub prompt: Option<String>,
     /// Today's name of `prompt`.
+    #[schemars(length(max = 262_144))]
     pub initial_prompt: Option<String>,
+    /// What people call it.
+    #[schemars(length(max = 256))]
     pub display_name: Option<String>,
+    /// What is wanted of the session now; `Running` where absent.
+    pub operating_mode: Option<OperatingMode>,
     /// A finished run leaves the session open for further messages.
     pub interactive: bool,
     /// Hard limit of one run's active time, seconds: 1 to 14400.
+    #[schemars(range(min = 1, max = 14_400))]
     pub timeout: Option<u64>,
     /// How long an idle session keeps its runner, seconds.
     pub inactivity_timeout: Option<u64>,
@@ -72,20 +89,31 @@ pub struct AgenticSessionSpec {
     /// How long the session is kept, with log and workspace, after it came to rest, seconds. Absent: the project's
     /// setting, else until it is deleted.
     pub ttl_seconds_after_finished: Option<u64>,
+    /// The model, and how it is asked.
     pub llm_settings: Option<LlmSettings>,
-    /// For native programs only.
+    /// Environment of native programs, and of nothing else.
+    #[schemars(
+        schema_with = "schema::texts::<256, 65_536>",
+        extend("x-kubernetes-validations" = rules::environment())
+    )]
     pub environment_variables: BTreeMap<String, String>,
 
     /// Key of the persona that does the work, such as `STAFF_ENGINEER`.
+    #[schemars(length(max = 64), extend("x-kubernetes-validations" = text(PERSONA_KEY, A_PERSONA_KEY)))]
     pub persona: Option<String>,
     /// The persona analyses the prompt and answers by its schema.
     pub analyse: bool,
     /// Ids of the only plugins to use.
+    #[schemars(length(max = 64), inner(length(max = 128)))]
+    #[schemars(extend("x-kubernetes-validations" = rules::plugins()))]
     pub plugins: Option<Vec<String>>,
+    /// What the agent may do without asking; `default` where absent.
     pub permission_mode: Option<Mode>,
     /// US dollars that the session may cost.
+    #[schemars(range(min = 0, max = 1_000_000_000_000u64))]
     pub budget: Option<f64>,
     /// Model requests of one run.
+    #[schemars(range(min = 1, max = 200))]
     pub max_turns: Option<u32>,
     pub workspace: Option<Workspace>,
     /// Network of native programs; at most what the project's settings permit.
@@ -93,36 +121,50 @@ pub struct AgenticSessionSpec {
     /// Refuse the session where native programs cannot be confined.
     pub needs_programs: bool,
 
-    /// Not implemented: answered by a condition.
+    /// Repositories to work on. Not implemented: answered by a condition.
+    #[schemars(length(max = 32))]
     pub repos: Vec<Repo>,
+    /// Which of `repos` the agent starts in. Not implemented: answered by a condition.
     pub main_repo_index: Option<u32>,
+    /// The same by name. Not implemented: answered by a condition.
+    #[schemars(length(max = 128))]
     pub main_repo_name: Option<String>,
-    /// Not implemented: answered by a condition.
+    /// Push what was changed when the run is finished. Not implemented: answered by a condition.
     pub auto_push_on_complete: bool,
-    /// Ignored: the server knows who asks.
+    /// Ignored: the server knows who asks. Answered by a condition.
+    #[schemars(schema_with = "schema::free_form")]
     #[schema(value_type = Option<Object>)]
     pub user_context: Option<Value>,
-    /// Not implemented: answered by a condition.
-    #[schema(value_type = Option<Object>)]
-    pub resource_overrides: Option<Value>,
-    /// Not implemented: answered by a condition.
-    #[schema(value_type = Option<Object>)]
-    pub resources: Option<Value>,
-    /// Not implemented: answered by a condition.
-    #[schema(value_type = Option<Object>)]
-    pub mcp_servers: Option<Value>,
-    /// Not implemented: answered by a condition.
-    #[schema(value_type = Option<Object>)]
-    pub active_workflow: Option<Value>,
+    /// What the session needs of its machine. Not implemented: answered by a condition.
+    pub resource_overrides: Option<ResourceOverrides>,
+    /// What the session needs of its machine, with a GPU and the choice of a node. Not implemented: answered by a condition.
+    pub resources: Option<Resources>,
+    /// MCP servers whose tools the agent gets. Not implemented: answered by a condition.
+    pub mcp_servers: Option<McpServers>,
+    /// The workflow that the prompt is worked on by. Not implemented: answered by a condition.
+    pub active_workflow: Option<ActiveWorkflow>,
+}
+
+/// What a person may want of a session. To delete it is to delete its object.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema, ToSchema)]
+pub enum OperatingMode {
+    /// It works while there is work.
+    Running,
+    /// Its runner is ended. What was under way goes on when it is `Running` again.
+    Suspended,
+    /// Its runner is ended, and so is the run under way.
+    Stopped,
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, Default, JsonSchema, ToSchema)]
 #[serde(rename_all = "camelCase", default, deny_unknown_fields)]
 pub struct LlmSettings {
+    #[schemars(length(max = 256))]
     pub model: Option<String>,
     /// Dropped with a warning: providers refuse it.
     pub temperature: Option<f64>,
     /// Tokens of one answer.
+    #[schemars(range(min = 1))]
     pub max_tokens: Option<u32>,
 }
 
@@ -142,16 +184,18 @@ pub enum Mode {
 /// Where the workspace's first files come from: exactly one of these.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, Default, JsonSchema, ToSchema)]
 #[serde(rename_all = "camelCase", default, deny_unknown_fields)]
+#[schemars(extend("x-kubernetes-validations" = rules::workspace()))]
 pub struct Workspace {
     pub dir: Option<DirSource>,
     pub archive: Option<ArchiveSource>,
 }
 
-/// A private copy of a folder on the server's machine, or that folder itself.
+/// A private copy of a folder on the server's machine, or that folder itself. A cluster has no such folder.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema, ToSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct DirSource {
     /// Absolute.
+    #[schemars(length(max = 4096))]
     pub path: String,
     /// Also what the folder's ignore files leave out.
     #[serde(default)]
@@ -166,32 +210,56 @@ pub struct DirSource {
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct ArchiveSource {
     /// Digest that the upload was answered with.
+    #[schemars(length(max = 71), extend("x-kubernetes-validations" = text(DIGEST, A_DIGEST)))]
     pub blob: String,
 }
 
 /// A repository, in the older shape (`input`, `output`) or in today's (`url`, `branch`, `autoPush`).
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, Default, JsonSchema, ToSchema)]
 #[serde(rename_all = "camelCase", default, deny_unknown_fields)]
+#[schemars(extend("x-kubernetes-validations" = rules::repository()))]
 pub struct Repo {
+    #[schemars(length(max = 128))]
     pub name: Option<String>,
+    #[schemars(length(max = 2048))]
     pub url: Option<String>,
+    #[schemars(length(max = 256))]
     pub branch: Option<String>,
     pub auto_push: Option<bool>,
     pub input: Option<RepoEnd>,
     pub output: Option<RepoEnd>,
+    #[schemars(length(max = 64))]
     pub status: Option<String>,
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, Default, JsonSchema, ToSchema)]
 #[serde(rename_all = "camelCase", default, deny_unknown_fields)]
 pub struct RepoEnd {
+    #[schemars(length(max = 2048))]
     pub url: Option<String>,
+    #[schemars(length(max = 256))]
     pub branch: Option<String>,
+    /// `fork` or `direct`.
     #[serde(rename = "type")]
+    #[schemars(length(max = 64))]
     pub kind: Option<String>,
+    #[schemars(length(max = 256))]
     pub target_branch: Option<String>,
+    #[schemars(length(max = 256))]
     pub push_branch: Option<String>,
     pub create_pull_request: Option<bool>,
+}
+
+/// A workflow in a repository.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, Default, JsonSchema, ToSchema)]
+#[serde(rename_all = "camelCase", default, deny_unknown_fields)]
+pub struct ActiveWorkflow {
+    #[schemars(length(max = 2048))]
+    pub git_url: Option<String>,
+    #[schemars(length(max = 256))]
+    pub branch: Option<String>,
+    #[schemars(length(max = 1024))]
+    pub path: Option<String>,
 }
 
 /// What was posted: the object, or its specification alone.

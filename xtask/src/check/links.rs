@@ -14,6 +14,9 @@ const BANS: &[(&str, &str, &str)] = &[
     ("confine", "tokio", "the launcher is one small static program"),
     ("confine", "wasmtime", "the launcher runs programs, not plugins"),
     ("compile", "tokio-tungstenite", "the compiler talks to nobody"),
+    ("operator", "rusqlite", "the operator has no database"),
+    ("operator", "wasmtime", "the operator runs no plugin"),
+    ("resources", "kube-core", "the types serve one machine too"),
     ("model", "tokio", "the vocabulary is pure"),
 ];
 

@@ -32,6 +32,7 @@ fn settings_are_read_and_checked() {
     check(&json!({"permissions": {"allowBypas": true}}), Err("did you mean \"allowBypass\"?"));
     check(&json!({"permissions": {"maxWorkspaceMib": 64}}), Ok(()));
     check(&json!({"permissions": {"maxWorkspaceMib": 0}}), Err("must be 1 to 4096"));
+    check(&json!({"groupAccess": [{"groupName": "g", "role": "owner"}]}), Err("unknown variant `owner`"));
     check(&json!({"defaults": {"budget": -1.0}}), Err("spec.defaults.budget"));
     check(&json!({"kind": "Other", "spec": {}}), Err("kind"));
 }

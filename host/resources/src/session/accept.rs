@@ -1,9 +1,10 @@
 //! The one conversion of a specification into what is enforced.
 
-use super::{AgenticSessionSpec, LlmSettings, Mode, Posted, Workspace};
+use super::{AgenticSessionSpec, LlmSettings, Mode, OperatingMode, Posted, Workspace, rules};
 use crate::{Accepted, Invalid, ProcessNetwork, ProjectPolicy, Source, invalid::Problems};
-use model::{event::Warning, grant::PermissionMode, id::PluginId, limits::Limits, money::MicroUsd};
-use serde_json::Value;
+use model::{
+    event::Warning, grant::PermissionMode, id::PluginId, limits::Limits, money::MicroUsd, plan::Desired,
+};
 use std::{
     collections::{BTreeMap, BTreeSet},
     path::PathBuf,
@@ -25,11 +26,14 @@ impl Posted {
         let mut problems = Problems::default();
         let mut warnings = Vec::new();
         not_implemented(&spec, &mut warnings);
+        repositories(&spec, &mut problems);
+        amounts(&spec, &mut problems);
         // Every field is named here or in `not_implemented`: a new one does not compile until somebody decides.
         let AgenticSessionSpec {
             prompt,
             initial_prompt,
             display_name,
+            operating_mode,
             interactive,
             timeout,
             inactivity_timeout,
@@ -71,10 +75,11 @@ impl Posted {
             .and_then(|key| problems.take("spec.persona", key.parse()))
             .or_else(|| policy.default_persona.clone());
         if analyse && persona.is_none() {
-            problems.add("spec.persona", "an analysis needs a persona: name one, such as STAFF_ENGINEER");
+            problems.add("spec.persona", rules::NAME_A_PERSONA);
         }
         let accepted = Accepted {
             prompt: one_prompt(prompt, initial_prompt, interactive, &mut problems),
+            desired: desired(operating_mode),
             persona,
             analyse,
             model: model.or_else(|| policy.default_model.clone()),
@@ -110,19 +115,51 @@ fn one_prompt(
 ) -> String {
     let prompt = match (old, new) {
         (Some(old), Some(new)) if old != new => {
-            problems.add("spec.initialPrompt", "differs from spec.prompt: write one of them");
+            problems.add("spec.initialPrompt", rules::ONE_PROMPT);
             old
         }
         (Some(text), _) | (None, Some(text)) => text,
         (None, None) => String::new(),
     };
     if prompt.trim().is_empty() && !interactive {
-        problems.add("spec.prompt", "is required: say what to do (an interactive session may do without)");
+        problems.add("spec.prompt", format_args!("is required: {}", rules::WRITE_A_PROMPT));
     }
     if prompt.len() > MAX_PROMPT_BYTES {
         problems.add("spec.prompt", format_args!("is longer than {MAX_PROMPT_BYTES} bytes"));
     }
     prompt
+}
+
+fn desired(mode: Option<OperatingMode>) -> Desired {
+    match mode {
+        None | Some(OperatingMode::Running) => Desired::Run,
+        Some(OperatingMode::Suspended) => Desired::Suspend,
+        Some(OperatingMode::Stopped) => Desired::Stop,
+    }
+}
+
+fn repositories(spec: &AgenticSessionSpec, problems: &mut Problems) {
+    for (index, repo) in spec.repos.iter().enumerate() {
+        if repo.url.is_none() && repo.input.as_ref().is_none_or(|input| input.url.is_none()) {
+            problems.add(format!("spec.repos[{index}]"), rules::REPOSITORY_URL);
+        }
+    }
+    let main = spec.main_repo_index.and_then(|index| usize::try_from(index).ok()).unwrap_or_default();
+    if main > 0 && main >= spec.repos.len() {
+        problems.add("spec.mainRepoIndex", rules::NO_SUCH_REPOSITORY);
+    }
+}
+
+fn amounts(spec: &AgenticSessionSpec, problems: &mut Problems) {
+    let (Some(one), Some(other)) = (&spec.resources, &spec.resource_overrides) else { return };
+    for (amount, twice) in [
+        ("cpu", one.cpu.is_some() && other.cpu.is_some()),
+        ("memory", one.memory.is_some() && other.memory.is_some()),
+    ] {
+        if twice {
+            problems.add(format!("spec.resources.{amount}"), rules::in_one_of_them(amount));
+        }
+    }
 }
 
 fn mode(wanted: Option<Mode>, policy: &ProjectPolicy, problems: &mut Problems) -> PermissionMode {
@@ -198,7 +235,7 @@ fn source(workspace: Option<Workspace>, problems: &mut Problems) -> Source {
             .take("spec.workspace.archive.blob", archive.blob.parse())
             .map_or(Source::Empty, |blob| Source::Archive { blob }),
         Workspace { dir: Some(_), archive: Some(_) } => {
-            problems.add("spec.workspace", "names both dir and archive: a workspace has one source");
+            problems.add("spec.workspace", rules::ONE_SOURCE);
             Source::Empty
         }
     }
@@ -212,10 +249,7 @@ fn environment(variables: BTreeMap<String, String>, problems: &mut Problems) -> 
     };
     for (name, value) in &variables {
         if !name_is_valid(name) || value.contains('\0') {
-            problems.add(
-                format!("spec.environmentVariables.{name}"),
-                "a name is made of A-Z, a-z, 0-9 and '_', not a digit first, and a value has no NUL",
-            );
+            problems.add(format!("spec.environmentVariables.{name}"), rules::ENVIRONMENT_NAME);
         }
     }
     if variables.iter().map(|(name, value)| name.len() + value.len()).sum::<usize>() > MAX_ENVIRONMENT_BYTES {
@@ -255,7 +289,6 @@ fn warn(warnings: &mut Vec<Warning>, reason: &str, message: &str) {
 
 /// A condition for each field that is accepted and has no effect.
 fn not_implemented(spec: &AgenticSessionSpec, warnings: &mut Vec<Warning>) {
-    let given = |value: &Option<Value>| value.as_ref().is_some_and(|value| !value.is_null());
     let repositories = !spec.repos.is_empty()
         || spec.main_repo_index.is_some_and(|i| i > 0)
         || spec.main_repo_name.is_some();
@@ -271,22 +304,22 @@ fn not_implemented(spec: &AgenticSessionSpec, warnings: &mut Vec<Warning>) {
             "autoPushOnComplete has no effect yet: nothing is pushed; read the diff when the run is finished",
         ),
         (
-            given(&spec.user_context),
+            spec.user_context.is_some(),
             "UserContextIgnored",
             "userContext is ignored: the server records who asked from the credential",
         ),
         (
-            given(&spec.resource_overrides) || given(&spec.resources),
+            spec.resource_overrides.is_some() || spec.resources.is_some(),
             "ResourcesNotImplemented",
             "resources and resourceOverrides have no effect on one machine yet: the shipped limits hold",
         ),
         (
-            given(&spec.mcp_servers),
+            spec.mcp_servers.is_some(),
             "McpNotImplemented",
             "mcpServers have no effect yet: no MCP server is started",
         ),
         (
-            given(&spec.active_workflow),
+            spec.active_workflow.is_some(),
             "WorkflowNotImplemented",
             "activeWorkflow has no effect yet: the prompt is worked on as it is",
         ),

@@ -177,6 +177,8 @@ impl Registry {
         let mut change = super::change::Change::new(&first_state(spec, at), at, Duration::ZERO);
         if !spec.prompt.is_empty() {
             change.state.queue.push(queued(who, vec![Block::text(spec.prompt.as_str())]));
+        }
+        if spec.desired == Desired::Run {
             change.begin_next();
         }
         events.extend(change.events.into_iter().map(|new| new.event));
@@ -270,7 +272,7 @@ fn first_state(spec: &Accepted, at: UnixMillis) -> SessionState {
         phase: Phase::Pending,
         reason: Reason::Accepted,
         message: "".into(),
-        desired: Desired::Run,
+        desired: spec.desired,
         updated_at: at,
         settled_at: None,
         epoch: Epoch(0),

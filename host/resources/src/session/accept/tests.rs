@@ -1,5 +1,5 @@
 use crate::{Accepted, Invalid, ProcessNetwork, ProjectPolicy, ProjectSettingsSpec, session::read};
-use model::money::MicroUsd;
+use model::{money::MicroUsd, plan::Desired};
 use serde_json::{Value, json};
 use std::time::Duration;
 
@@ -29,6 +29,14 @@ fn both_shapes_are_accepted() {
     check(&json!({"prompt": "fix it"}), Ok(&[]));
     check(&json!({"initialPrompt": "fix it", "stopOnRunFinished": true, "inactivityTimeout": 60}), Ok(&[]));
     check(&json!({"interactive": true}), Ok(&[]));
+    check(
+        &json!({"prompt": "fix it", "displayName": null, "repos": [], "operatingMode": "Running"}),
+        Ok(&[]),
+    );
+    check(
+        &json!({"prompt": "fix it", "resources": {"cpu": 2, "memory": "4Gi", "gpu": {"count": 1}, "tolerations": [{"operator": "Exists"}]}}),
+        Ok(&["ResourcesNotImplemented"]),
+    );
     check(
         &json!({
             "apiVersion": crate::API_VERSION, "kind": "AgenticSession",
@@ -86,9 +94,31 @@ fn what_is_wrong_is_named() {
     );
     check(&json!({"prompt": "a", "environmentVariables": {"A B": "x"}}), Err("environmentVariables.A B"));
     check(&json!({"prompt": "a", "plugins": ["nodots"]}), Err("spec.plugins[0]"));
+    check(&json!({"prompt": "a", "operatingMode": "Paused"}), Err("unknown variant"));
+    check(&json!({"prompt": "a", "repos": [{"branch": "b"}]}), Err("spec.repos[0]: write url"));
+    check(&json!({"prompt": "a", "mainRepoIndex": 1, "repos": [{"url": "u"}]}), Err("spec.mainRepoIndex"));
+    check(
+        &json!({"prompt": "a", "resources": {"cpu": 1}, "resourceOverrides": {"cpu": 2}}),
+        Err("spec.resources.cpu: stands in resourceOverrides too"),
+    );
+    check(&json!({"prompt": "a", "resources": {"memory": "4GB"}}), Err("such as 2, 500m or 4Gi"));
+    check(
+        &json!({"prompt": "a", "resources": {"gpu": {"cuont": 1}}}),
+        Err("resources.gpu.cuont: unknown field; did you mean \"count\"?"),
+    );
     check(&json!({"kind": "RFEWorkflow", "spec": {"prompt": "a"}}), Err("kind"));
     check(&json!(["prompt"]), Err("must be an object"));
     check(&json!({"prompt": "a", "llmSettings": ["m"]}), Err("llmSettings: must be an object"));
+}
+
+#[test]
+fn what_is_wanted_from_the_start() {
+    let desired =
+        |mode: Value| accept(&json!({"prompt": "a", "operatingMode": mode}), &policy()).unwrap().desired;
+    assert_eq!(desired(Value::Null), Desired::Run);
+    assert_eq!(desired("Running".into()), Desired::Run);
+    assert_eq!(desired("Suspended".into()), Desired::Suspend);
+    assert_eq!(desired("Stopped".into()), Desired::Stop);
 }
 
 #[test]

@@ -159,6 +159,20 @@ async fn suspending_keeps_the_run() {
 }
 
 #[tokio::test]
+async fn a_session_may_begin_at_rest() {
+    for (desired, rest) in [(Desired::Stop, Phase::Stopped), (Desired::Suspend, Phase::Suspended)] {
+        let world = World::new(diligent()).await;
+        let session = world.create(Accepted { desired, ..spec() }).await.record;
+        let events = world.until_phase(&session.uid, rest).await;
+        assert!(!events.iter().any(|event| matches!(event, Event::RunStarted(_))), "{rest}");
+        world.sessions.set_desired(&session.reference, Desired::Run).await.unwrap();
+        let events = world.until_phase(&session.uid, Phase::Completed).await;
+        assert_eq!(events.iter().filter(|event| matches!(event, Event::RunStarted(_))).count(), 1);
+        world.verify();
+    }
+}
+
+#[tokio::test]
 async fn what_cannot_start_fails_with_the_reason() {
     let world = World::new(diligent()).await;
     let check = async |spec: Accepted, reason: Reason| {

@@ -7,6 +7,7 @@ use model::{
     id::{Digest, Epoch, ProjectName, Seq, SessionRef, SessionUid},
     lifecycle::{Phase, Reason},
     message::Block,
+    plan::Desired,
 };
 use protocol::control::{FromRunner, FromServer, SessionPolicy};
 use resources::{Accepted, ProcessNetwork, Source};
@@ -286,6 +287,7 @@ pub(crate) fn text(text: &str) -> Vec<Block> {
 pub(crate) fn spec() -> Accepted {
     Accepted {
         prompt: "do it".to_owned(),
+        desired: Desired::Run,
         persona: None,
         analyse: false,
         model: None,

@@ -1,0 +1,41 @@
+//! The verbs of `vteam-operator`.
+
+use crate::crds;
+use clap::{Parser, Subcommand};
+use std::{io::Write, process::ExitCode};
+
+/// Runs agentic sessions on a Kubernetes cluster.
+#[derive(Debug, Parser)]
+#[command(name = "vteam-operator", version)]
+pub struct Verbs {
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Debug, Subcommand)]
+enum Verb {
+    /// Print the CustomResourceDefinitions as YAML, for `kubectl apply --server-side -f -`.
+    Crds,
+}
+
+impl Verbs {
+    /// Does what was asked and says on stderr why it could not.
+    #[must_use]
+    pub fn run(self) -> ExitCode {
+        let Verb::Crds = self.verb;
+        let done = crds::all()
+            .and_then(|all| all.iter().map(crds::yaml).collect::<Result<String, _>>())
+            .map_err(|error| format!("the definitions cannot be made: {error}"))
+            .and_then(|text| {
+                std::io::stdout().write_all(text.as_bytes()).map_err(|error| format!("cannot write: {error}"))
+            });
+        match done {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(error) => {
+                // Nobody is left to tell when stderr is closed too.
+                let _ = writeln!(std::io::stderr(), "vteam-operator: {error}");
+                ExitCode::FAILURE
+            }
+        }
+    }
+}

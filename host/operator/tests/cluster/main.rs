@@ -1,0 +1,11 @@
+//! What people see who write our kinds to a cluster: a real API server, asked by a real kubectl.
+//!
+//! `cargo test -p operator --test cluster` runs it. `KUBEBUILDER_ASSETS` names a folder with `etcd`, `kube-apiserver` and
+//! `kubectl`, of which a server of its own is made; where that is not set, `KUBECONFIG` names a cluster for tests, which
+//! keeps the definitions afterwards. With neither it fails.
+
+mod changes;
+mod examples;
+mod refusals;
+mod server;
+mod shown;
