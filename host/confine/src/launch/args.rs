@@ -108,7 +108,8 @@ mod tests {
     fn arguments() {
         let whole = "--socket-fd 3 --workspace /w --home /h --tmp /t";
         check(whole, Ok(3));
-        check("--socket-fd 3 --in-place /w --home /h --tmp /t", Ok(3));
+        check("--socket-fd 3 --in-place /w --covers /c --home /h --tmp /t", Ok(3));
+        check("--socket-fd 3 --in-place /w --home /h --tmp /t", Err("come together"));
         check(&format!("{whole} --mask no-userns --limit processes=7"), Ok(3));
         check("--socket-fd 3 --workspace /w --home /h", Err("--tmp is missing"));
         check("--socket-fd three", Err("needs a number"));
