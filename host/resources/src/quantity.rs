@@ -10,8 +10,8 @@ const SUFFIXES: [&str; 16] =
 const PATTERN: &str = r"^[0-9]+(\.[0-9]+)?(n|u|m|k|M|G|T|P|E|Ki|Mi|Gi|Ti|Pi|Ei)?$";
 const MAX_LENGTH: usize = 32;
 
-/// An amount such as `2`, `500m` or `4Gi`; never negative. Of Kubernetes' quantities only the form with an exponent is
-/// left out.
+/// An amount such as `2`, `500m` or `4Gi`; never negative. Of Kubernetes' quantities those with a sign or an exponent
+/// are left out.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(try_from = "Written", into = "String")]
 #[schema(value_type = String, example = "500m")]

@@ -3,6 +3,7 @@
 //! `cargo test -p operator --test cluster` runs it. `KUBEBUILDER_ASSETS` names a folder with `etcd`, `kube-apiserver` and
 //! `kubectl`, of which a server of its own is made; where that is not set, `KUBECONFIG` names a cluster for tests, which
 //! keeps the definitions afterwards. With neither it fails.
+#![cfg(test)]
 
 mod changes;
 mod examples;

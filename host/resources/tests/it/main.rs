@@ -1,4 +1,5 @@
 //! What people have is read as it is: the examples for a cluster, through the types that one machine uses too.
+#![cfg(test)]
 
 use model::event::Warning;
 use resources::{
