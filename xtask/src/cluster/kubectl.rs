@@ -3,7 +3,6 @@
 use super::layout::{Layout, NODE_NAME};
 use anyhow::{Context, bail};
 use std::{
-    ffi::OsString,
     io::Write,
     path::{Path, PathBuf},
     process::{Command, Output, Stdio},
@@ -16,7 +15,7 @@ pub(super) const NODE_READY: &[&str] =
 
 pub(super) struct Kubectl {
     program: PathBuf,
-    kubeconfig: OsString,
+    kubeconfig: PathBuf,
 }
 
 impl Kubectl {
@@ -24,8 +23,8 @@ impl Kubectl {
         Self::with(binaries, layout.kubeconfig())
     }
 
-    pub(super) fn with(binaries: &Path, kubeconfig: impl Into<OsString>) -> Self {
-        Self { program: binaries.join("kubectl"), kubeconfig: kubeconfig.into() }
+    pub(super) fn with(binaries: &Path, kubeconfig: PathBuf) -> Self {
+        Self { program: binaries.join("kubectl"), kubeconfig }
     }
 
     fn command(&self, args: &[&str]) -> Command {
@@ -35,6 +34,8 @@ impl Kubectl {
             .arg("--request-timeout=30s")
             .args(args)
             .env("KUBECONFIG", &self.kubeconfig)
+            // Not in somebody's home, where it would outlive the cluster.
+            .env("KUBECACHEDIR", self.kubeconfig.with_extension("cache"))
             .stdin(Stdio::null());
         command
     }

@@ -67,8 +67,10 @@ impl Traces {
         for line in read("/proc/net/dev").lines().skip(2) {
             add("link", line.split(':').next().unwrap_or_default().trim().to_owned());
         }
-        for folder in FOLDERS {
-            for name in names(folder) {
+        let home = std::env::var("HOME").unwrap_or_default();
+        let folders = FOLDERS.iter().map(|folder| (*folder).to_owned());
+        for folder in folders.chain([format!("{home}/.kube"), format!("{home}/.kube/cache/discovery")]) {
+            for name in names(&folder) {
                 add("file", format!("{folder}/{name}"));
             }
         }
