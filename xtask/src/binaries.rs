@@ -46,11 +46,6 @@ impl Binary {
     pub(crate) const fn fixed(package: &'static str, name: &'static str) -> Self {
         Self { package, name, fixed: true }
     }
-
-    /// Whether this checkout has its package.
-    pub(crate) fn exists(&self) -> bool {
-        repository().join("host").join(self.package).join("Cargo.toml").is_file()
-    }
 }
 
 pub(crate) const COMPILE: Binary = Binary { package: "compile", name: "vteam-compile", fixed: false };
@@ -85,7 +80,7 @@ pub(crate) fn build_for_describe(profile: Profile) -> anyhow::Result<PathBuf> {
 
 /// Static, or not at all: it is alone in its image.
 pub(crate) fn build_cluster_pod() -> anyhow::Result<PathBuf> {
-    let triple = format!("{}-unknown-linux-musl", architecture());
+    let triple = static_target();
     ensure_targets(std::slice::from_ref(&triple))?;
     build_one(&CLUSTER_POD, Profile::Dev, Some(&triple))
 }

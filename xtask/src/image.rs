@@ -22,12 +22,14 @@ use crate::{
     run::{Run, say, step},
 };
 use anyhow::{Context, bail};
+pub(crate) use archive::Reference;
 use clap::Args;
-use config::{About, Origin, Process};
+pub(crate) use config::{About, Origin, Process};
 use contents::{Contents, Made, Ours};
 use model::id::Digest;
 use serde::Serialize;
 use std::path::{Path, PathBuf};
+pub(crate) use tree::Tree;
 
 #[derive(Debug, Args)]
 pub(crate) struct ImageArgs {
@@ -68,9 +70,6 @@ struct Image {
 /// What a node has to pull before it can start one of ours.
 const SMALL: Option<usize> = Some(25_000_000);
 
-/// Does not exist in every checkout: its image is then left out.
-const OPERATOR: Binary = Binary::fixed("operator", "vteam-operator");
-
 const IMAGES: &[Image] = &[
     Image {
         name: "server",
@@ -93,7 +92,7 @@ const IMAGES: &[Image] = &[
         name: "operator",
         description: "Turns vteam's custom resources into pods",
         contents: Contents::Ours(Ours {
-            binaries: &[&OPERATOR],
+            binaries: &[&binaries::OPERATOR],
             plugins: false,
             certificates: false,
             data: None,
@@ -187,23 +186,14 @@ pub(crate) fn run(args: &ImageArgs) -> anyhow::Result<()> {
     print(&table, args.json)
 }
 
-/// The images of these names, or all that this checkout can build.
+/// The images of these names, or all.
 fn chosen(names: &[String]) -> anyhow::Result<Vec<&'static Image>> {
     let known = || IMAGES.iter().map(|image| image.name).collect::<Vec<_>>().join(", ");
     if let Some(name) = names.iter().find(|name| IMAGES.iter().all(|image| image.name != **name)) {
         bail!("there is no image {name}: it is one of {}", known());
     }
-    let mut chosen = Vec::new();
-    for image in IMAGES.iter().filter(|image| names.is_empty() || names.iter().any(|n| n == image.name)) {
-        match image.contents.missing() {
-            None => chosen.push(image),
-            Some(package) if names.is_empty() => {
-                advise(&format!("image {} is left out: this checkout has no host/{package}", image.name));
-            }
-            Some(package) => bail!("this checkout has no host/{package}"),
-        }
-    }
-    Ok(chosen)
+    let is_chosen = |image: &&Image| names.is_empty() || names.iter().any(|name| name == image.name);
+    Ok(IMAGES.iter().filter(is_chosen).collect())
 }
 
 /// All binaries that the images hold, and plugins where one holds them; the folder they are in.
@@ -233,30 +223,55 @@ fn pack(
     repository: String,
     out: &Path,
 ) -> anyhow::Result<Built> {
-    let layers = [layer::layer(&made.tree, made.time)?];
     let about = About {
         name: image.name,
         description: image.description,
         process: &image.process,
         licences: image.contents.licences(),
     };
-    let config = serde_json::to_vec(&config::config(&about, origin, &layers))?;
-    let manifest = config::manifest(&config, &layers, &config::labels(&about, origin));
-    let manifest = serde_json::to_vec(&manifest)?;
-    let reference = archive::Reference { repository, tag: origin.version.clone() };
-    let mut blobs = vec![config.as_slice()];
-    blobs.extend(layers.iter().map(|layer| layer.compressed.as_slice()));
+    let reference = Reference { repository, tag: origin.version.clone() };
+    let Packed { archive, manifest, bytes } = packed(&about, origin, &reference, &made.tree, made.time)?;
     let file = out.join(format!("vteam-{}.tar", image.name));
     let sbom = out.join(format!("vteam-{}.cdx.json", image.name));
     std::fs::create_dir_all(out)?;
-    write(&file, &archive::archive(&reference, &manifest, &blobs)?)?;
+    write(&file, &archive)?;
     write(&sbom, &made.sbom)?;
     Ok(Built {
         name: image.name,
         reference: format!("{}:{}", reference.repository, reference.tag),
         file,
         sbom,
-        digest: Digest::of(&manifest),
+        digest: manifest,
+        bytes,
+    })
+}
+
+/// An image as one file.
+pub(crate) struct Packed {
+    pub(crate) archive: Vec<u8>,
+    /// What a pod can pin.
+    manifest: Digest,
+    /// Of what a node pulls: configuration and compressed layers.
+    bytes: usize,
+}
+
+/// A tree and what it runs. `time`: of the files, seconds since 1970.
+pub(crate) fn packed(
+    about: &About<'_>,
+    origin: &Origin,
+    reference: &Reference,
+    tree: &Tree,
+    time: u64,
+) -> anyhow::Result<Packed> {
+    let layers = [layer::layer(tree, time)?];
+    let config = serde_json::to_vec(&config::config(about, origin, &layers))?;
+    let manifest = config::manifest(&config, &layers, &config::labels(about, origin));
+    let manifest = serde_json::to_vec(&manifest)?;
+    let mut blobs = vec![config.as_slice()];
+    blobs.extend(layers.iter().map(|layer| layer.compressed.as_slice()));
+    Ok(Packed {
+        archive: archive::archive(reference, &manifest, &blobs)?,
+        manifest: Digest::of(&manifest),
         bytes: blobs.iter().map(|blob| blob.len()).sum(),
     })
 }

@@ -9,9 +9,10 @@ use rustix::{
     io::Errno,
 };
 use std::{
-    ffi::{OsStr, OsString},
+    ffi::OsStr,
     fs::File,
     io::{self, Read as _},
+    ops::ControlFlow,
     os::unix::ffi::OsStrExt as _,
     path::{Path, PathBuf},
     sync::{
@@ -60,6 +61,13 @@ impl FileError {
     pub fn is_closed(&self) -> bool {
         matches!(self, Self::Failed { source, .. } if source.kind() == io::ErrorKind::PermissionDenied)
     }
+}
+
+/// A folder whose path has more bytes than the kernel takes.
+struct TooDeep;
+
+fn is_folder(stat: &Stat) -> bool {
+    FileType::from_raw_mode(stat.st_mode) == FileType::Directory
 }
 
 /// A regular file as it was read.
@@ -155,16 +163,14 @@ impl Root {
     #[must_use]
     pub fn bytes(&self, enough: u64) -> u64 {
         let mut bytes: u64 = 0;
-        let mut folders = vec![OsString::from(".")];
-        while let Some(path) = folders.pop() {
-            if self.add_folder(&path, enough, &mut bytes, &mut folders) == Err(Errno::NAMETOOLONG) {
-                return u64::MAX;
-            }
-            if bytes > enough {
-                break;
-            }
-        }
-        bytes
+        let counted = self.each_below(Path::new("."), |stat| {
+            let blocks = u64::try_from(stat.st_blocks).unwrap_or(0).saturating_mul(512);
+            // A further name of a file costs no more than an entry.
+            let names = if is_folder(stat) { 1 } else { stat.st_nlink.max(1) };
+            bytes = bytes.saturating_add((blocks / names).max(ENTRY_BYTES));
+            if bytes > enough { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+        });
+        counted.map_or(u64::MAX, |()| bytes)
     }
 
     /// When this folder itself last changed: something in it was made, removed or renamed.
@@ -176,48 +182,49 @@ impl Root {
     }
 
     /// How many entries at or below `path` changed after `then`; a folder does when something in it is made, removed or
-    /// renamed. The kernel's change time counts, which no program can set. What goes or closes meanwhile is not counted.
+    /// renamed. The kernel's change time counts, which no program can set. What goes or closes meanwhile is not counted;
+    /// what lies too deep to be counted is one.
     #[must_use]
     pub fn changed_after(&self, path: &str, then: ChangeTime) -> u64 {
-        let mut changed = 0;
-        let mut folders = Vec::new();
-        let mut look = |stat: &Stat, path: PathBuf, folders: &mut Vec<PathBuf>| {
-            changed += u64::from(ChangeTime::of(stat) > then);
-            if FileType::from_raw_mode(stat.st_mode) == FileType::Directory {
-                folders.push(path);
-            }
-        };
+        let has_changed = |stat: &Stat| ChangeTime::of(stat) > then;
         let (folder, name) = path.rsplit_once('/').unwrap_or(("", path));
-        if let Ok(stat) =
-            self.folder(folder).map(|folder| rustix::fs::statat(&folder, name, AtFlags::SYMLINK_NOFOLLOW))
-        {
-            stat.iter().for_each(|stat| look(stat, PathBuf::from(path), &mut folders));
-        }
-        while let Some(path) = folders.pop() {
-            let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-            let Ok(folder) = rustix::fs::openat2(&*self.0, &path, flags, Mode::empty(), BENEATH) else {
-                continue;
-            };
-            let Ok(entries) = rustix::fs::Dir::read_from(&folder) else { continue };
-            for entry in entries.flatten() {
-                let name = OsStr::from_bytes(entry.file_name().to_bytes());
-                if name == "." || name == ".." {
-                    continue;
-                }
-                let Ok(stat) = rustix::fs::statat(&folder, name, AtFlags::SYMLINK_NOFOLLOW) else { continue };
-                look(&stat, path.join(name), &mut folders);
-            }
+        let itself =
+            self.folder(folder).map(|folder| rustix::fs::statat(&folder, name, AtFlags::SYMLINK_NOFOLLOW));
+        let Ok(Ok(itself)) = itself else { return 0 };
+        let mut changed = u64::from(has_changed(&itself));
+        if is_folder(&itself) {
+            let counted = self.each_below(Path::new(path), |stat| {
+                changed += u64::from(has_changed(stat));
+                ControlFlow::Continue(())
+            });
+            changed += u64::from(counted.is_err());
         }
         changed
     }
 
-    fn add_folder(
+    /// Visits each entry below a folder until it is told to stop. What goes meanwhile and what is closed is passed over.
+    fn each_below(
         &self,
-        path: &OsStr,
-        enough: u64,
-        bytes: &mut u64,
-        folders: &mut Vec<OsString>,
-    ) -> Result<(), Errno> {
+        folder: &Path,
+        mut visit: impl FnMut(&Stat) -> ControlFlow<()>,
+    ) -> Result<(), TooDeep> {
+        let mut folders = vec![folder.to_owned()];
+        while let Some(path) = folders.pop() {
+            match self.each_in(&path, &mut folders, &mut visit) {
+                Err(Errno::NAMETOOLONG) => return Err(TooDeep),
+                Ok(ControlFlow::Break(())) => return Ok(()),
+                Ok(ControlFlow::Continue(())) | Err(_) => {}
+            }
+        }
+        Ok(())
+    }
+
+    fn each_in(
+        &self,
+        path: &Path,
+        folders: &mut Vec<PathBuf>,
+        visit: &mut impl FnMut(&Stat) -> ControlFlow<()>,
+    ) -> Result<ControlFlow<()>, Errno> {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let folder = rustix::fs::openat2(&*self.0, path, flags, Mode::empty(), BENEATH)?;
         for entry in rustix::fs::Dir::read_from(&folder)? {
@@ -227,19 +234,14 @@ impl Root {
                 continue;
             }
             let Ok(stat) = rustix::fs::statat(&folder, name, AtFlags::SYMLINK_NOFOLLOW) else { continue };
-            let blocks = u64::try_from(stat.st_blocks).unwrap_or(0).saturating_mul(512);
-            let is_folder = FileType::from_raw_mode(stat.st_mode) == FileType::Directory;
-            // A further name of a file costs no more than an entry.
-            let names = if is_folder { 1 } else { stat.st_nlink.max(1) };
-            *bytes = bytes.saturating_add((blocks / names).max(ENTRY_BYTES));
-            if *bytes > enough {
-                break;
+            if visit(&stat).is_break() {
+                return Ok(ControlFlow::Break(()));
             }
-            if is_folder {
-                folders.push(Path::new(path).join(name).into_os_string());
+            if is_folder(&stat) {
+                folders.push(path.join(name));
             }
         }
-        Ok(())
+        Ok(ControlFlow::Continue(()))
     }
 
     /// Writes a file beside `path` that takes its place once [`Pending::commit`] is called. Folders on the way are made.

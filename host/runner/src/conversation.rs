@@ -126,11 +126,12 @@ impl Conversation {
         }
     }
 
-    /// How many of the model's last messages in this run used no tool.
+    /// How many of the model's last messages in this run used no tool. One that was cut or paused is part of the next.
     #[must_use]
     pub fn only_spoke(&self, run: &RunId) -> usize {
         let of_run = self.entries.iter().rev().filter(|e| e.run == *run);
         let said = of_run.filter_map(|e| match &e.turn {
+            Turn::Assistant { stop_reason: StopReason::MaxTokens | StopReason::PauseTurn, .. } => None,
             Turn::Assistant { content, .. } => Some(uses(content).next().is_none()),
             _ => None,
         });

@@ -61,10 +61,7 @@ pub(super) fn configuration() -> PathBuf {
 
 /// Where things that outlive a cluster are kept: built binaries.
 pub(super) fn cache() -> anyhow::Result<PathBuf> {
-    let set = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
-    let base = set("XDG_CACHE_HOME").filter(|path| path.is_absolute());
-    let base = base.or_else(|| Some(set("HOME")?.join(".cache")));
-    Ok(anyhow::Context::context(base, "neither XDG_CACHE_HOME nor HOME is set")?.join("vteam/cluster"))
+    Ok(crate::machine::cache()?.join("cluster"))
 }
 
 /// A file's text, without an error: for /proc and the like, where things come and go.

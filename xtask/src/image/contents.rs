@@ -44,13 +44,6 @@ impl Contents {
         }
     }
 
-    /// A package that it needs and this checkout does not have.
-    pub(crate) fn missing(&self) -> Option<&'static str> {
-        let binaries = self.ours().map_or(&[][..], |ours| ours.binaries);
-        let package = binaries.iter().find(|binary| !binary.exists())?;
-        Some(package.package)
-    }
-
     pub(crate) fn licences(&self) -> &'static str {
         match self {
             Self::Ours(ours) if ours.certificates => "Apache-2.0 AND MPL-2.0",

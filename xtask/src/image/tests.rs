@@ -3,6 +3,7 @@ use crate::machine::repository;
 
 #[test]
 fn names_are_checked() {
+    assert_eq!(chosen(&[]).unwrap().len(), IMAGES.len());
     assert!(chosen(&["sever".to_owned()]).is_err());
     let tools = chosen(&["tools".to_owned()]).unwrap();
     assert_eq!(tools.iter().map(|image| image.name).collect::<Vec<_>>(), ["tools"]);

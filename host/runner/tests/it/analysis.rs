@@ -84,3 +84,14 @@ async fn two_revisions_are_all() {
         "NotAccepted: the analysis was not accepted after two revisions"
     );
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_model_that_only_speaks_is_not_asked_for_ever() {
+    let running = Running::start("should we?", &[], analyse);
+    running.server.play((0..4).map(|n| says(&format!("Thought {n}."))));
+    assert_eq!(
+        running.server.end_of("r1").await,
+        "NotAccepted: the model answered in text again and again, and submitted no analysis"
+    );
+    assert_eq!(running.server.inside().requests.len(), 3);
+}
