@@ -62,9 +62,23 @@ pub struct OperatorStatus {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 253))]
     pub pod_name: Option<String>,
+    /// The same: the server listens to the runner in this pod and to no other.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 128))]
+    pub pod_uid: Option<String>,
     /// Counts the session's runners; a runner of an earlier epoch is not listened to.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub epoch: Option<u64>,
+    /// Runners that were lost in a row; a run that ends clears it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub losses: Option<u32>,
+    /// When the last of them was.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "schema::time")]
+    pub lost_time: Option<String>,
+    /// The `work.seq` that this was decided by.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub observed_work: Option<u64>,
     /// Of the older system, which ran sessions as Jobs; never written.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 253))]
@@ -90,9 +104,9 @@ pub struct ServerStatus {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 128))]
     pub run: Option<String>,
-    /// Whether a runner of `epoch` is connected.
+    /// What the operator decides by.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub connected: Option<bool>,
+    pub work: Option<Work>,
     /// Approvals and questions that wait for a person.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub pending: Option<u32>,
@@ -134,6 +148,39 @@ pub struct ServerStatus {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 4096))]
     pub result: Option<String>,
+}
+
+/// What has become of the session's runs, as far as its log says.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, Default, JsonSchema)]
+#[serde(rename_all = "camelCase", default)]
+#[schemars(extend("x-kubernetes-preserve-unknown-fields" = true))]
+pub struct Work {
+    /// The log's last event when this was written.
+    pub seq: u64,
+    /// A run is unfinished or a message waits.
+    pub has_work: bool,
+    /// The epoch of the runner that is connected; absent: none is.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub connected_epoch: Option<u64>,
+    /// What the session has come to as far as its runs decide it: `Running`, `Waiting`, `Completed`, `Stopped` or `Failed`.
+    /// Absent before a runner began one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "phase")]
+    pub phase: Option<Phase>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 128))]
+    pub reason: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 2048))]
+    pub message: Option<String>,
+    /// When the run under way has used its time; absent while it waits for a person.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "schema::time")]
+    pub deadline: Option<String>,
+    /// Since when nothing has been under way.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "schema::time")]
+    pub idle_since: Option<String>,
 }
 
 /// Tokens of all runs.
