@@ -6,7 +6,7 @@ use crate::{
 };
 use protocol::exec::{Confinement, Property, PropertyName};
 use server::{
-    Config, Running, Server, StartError,
+    Config, Place, Running, Server, StartError,
     broker::{ANTHROPIC_VERSION, Api, Endpoint, KeyStyle},
     listen::ListenError,
 };
@@ -33,10 +33,11 @@ impl Embedded {
         upstream: Upstream,
         listen: Option<SocketAddr>,
     ) -> Outcome<Self> {
-        let config = config(settings, upstream, listen).await?;
+        let config = config(settings, upstream).await?;
+        let place = Place::Here { listen, user: settings::user() };
         let (supervisor, ended) = Supervisor::new();
         let running =
-            Server::start(config, &supervisor).await.map_err(|error| not_started(settings, &error))?;
+            Server::start(config, place, &supervisor).await.map_err(|error| not_started(settings, &error))?;
         Ok(Self { running, supervisor, ended })
     }
 
@@ -72,7 +73,7 @@ impl Embedded {
     }
 }
 
-async fn config(settings: &Settings, upstream: Upstream, listen: Option<SocketAddr>) -> Outcome<Config> {
+async fn config(settings: &Settings, upstream: Upstream) -> Outcome<Config> {
     let script = match &upstream {
         Upstream::Scripted(path) => Some(path.clone()),
         _ => None,
@@ -81,13 +82,11 @@ async fn config(settings: &Settings, upstream: Upstream, listen: Option<SocketAd
         data_dir: settings.data_dir.clone(),
         programs: settings.bin_dir.clone(),
         plugins: settings.plugins_dir.clone(),
-        listen,
         endpoint: endpoint(upstream)?,
         script,
         default_model: settings::default_model(),
         exceptions: Vec::new(),
         runner_log: settings.log.clone().unwrap_or_else(|| "info".to_owned()),
-        user: settings::user(),
         durability: store::Durability::Full,
         sessions: server::sessions::Settings::shipped(),
         confinement: confinement(&settings.bin_dir).await?,

@@ -13,17 +13,18 @@ mod system;
 mod view;
 
 use crate::{
-    auth::Token,
+    access::{self, Access, Callers},
     broker::Broker,
     catalogue::Catalogue,
     problem::Problem,
+    records::Records,
     sessions::{Caller, FilesError, SessionError, Sessions},
     settings::{Projects, SettingsError},
 };
 use axum::{
     Router,
-    extract::{DefaultBodyLimit, Request, State},
-    http::{HeaderValue, header},
+    extract::{DefaultBodyLimit, MatchedPath, Request, State},
+    http::{HeaderMap, HeaderValue, header},
     middleware::{Next, from_fn, from_fn_with_state},
     response::{IntoResponse as _, Response},
 };
@@ -46,8 +47,9 @@ pub struct Parts {
     pub sessions: Sessions,
     pub broker: Broker,
     pub catalogue: Catalogue,
-    pub projects: Projects,
-    pub token: Token,
+    pub projects: Arc<dyn Projects>,
+    pub records: Arc<dyn Records>,
+    pub callers: Arc<dyn Callers>,
     pub health: Health,
     pub metrics: Metrics,
     pub shutdown: Shutdown,
@@ -90,7 +92,7 @@ impl Api {
             .method_not_allowed_fallback(async || {
                 Problem::method_not_allowed("see /openapi.json for what there is")
             })
-            .layer(from_fn_with_state(self.clone(), identify))
+            .layer(from_fn_with_state(self.clone(), admit))
             .layer(from_fn(within_deadline))
             .layer(from_fn(headers))
             .with_state(self.clone())
@@ -138,19 +140,32 @@ pub(crate) fn documented() -> (Router<Api>, OpenApi) {
     documents.merge(uploads).split_for_parts()
 }
 
-/// Everything but the health check is for callers with the token.
-async fn identify(State(api): State<Api>, mut request: Request, next: Next) -> Response {
+/// Everything but the health check is for callers who are known, and may do what the route does.
+async fn admit(State(api): State<Api>, mut request: Request, next: Next) -> Response {
     if request.uri().path() == system::HEALTH {
         return next.run(request).await;
     }
-    let Some(caller) = api.token.identify(request.headers()) else {
-        return Problem::unauthorized(
-            "send `Authorization: Bearer <token>`; `vteam up` says where the token lies",
-        )
-        .into_response();
-    };
-    request.extensions_mut().insert::<Caller>(caller);
-    next.run(request).await
+    let route = request.extensions().get::<MatchedPath>().map(|route| route.as_str().to_owned());
+    let access = route.map(|route| access::of(request.method(), &route, request.uri().path()));
+    match admitted(&api, request.headers().clone(), access.transpose()).await {
+        Ok(caller) => {
+            request.extensions_mut().insert::<Caller>(caller);
+            next.run(request).await
+        }
+        Err(problem) => problem.into_response(),
+    }
+}
+
+async fn admitted(
+    api: &Api,
+    headers: HeaderMap,
+    access: Result<Option<Option<Access>>, Problem>,
+) -> Result<Caller, Problem> {
+    let caller = api.callers.identify(&headers).await?;
+    if let Some(access) = access?.flatten() {
+        api.callers.permit(&caller, access).await?;
+    }
+    Ok(caller)
 }
 
 async fn within_deadline(request: Request, next: Next) -> Response {
@@ -222,7 +237,10 @@ impl From<SettingsError> for Problem {
     fn from(error: SettingsError) -> Self {
         match error {
             SettingsError::NotFound => Self::not_found(error.to_string()),
-            SettingsError::Exists | SettingsError::Default => Self::conflict(error.to_string()),
+            SettingsError::Exists | SettingsError::Default | SettingsError::Elsewhere(_) => {
+                Self::conflict(error.to_string())
+            }
+            SettingsError::Forbidden(_) => Self::forbidden(error.to_string()),
             SettingsError::Invalid(invalid) => invalid.into(),
             SettingsError::Unreadable { .. } => Self::conflict(error.to_string()),
             SettingsError::Io(io) => Self::io("the settings cannot be used", &io),

@@ -2,12 +2,18 @@
 //!
 //! A runner's token is none of these: it is the gateway's, on another socket.
 
-use crate::sessions::Caller;
+use crate::{
+    access::{Access, Callers},
+    problem::Problem,
+    sessions::Caller,
+};
 use axum::http::{HeaderMap, header::AUTHORIZATION};
+use futures::future::BoxFuture;
 use rand::TryRngCore as _;
 use sha2::{Digest as _, Sha256};
 use std::{
     fs,
+    future::ready,
     io::{self, Read as _, Write as _},
     os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _},
     path::{Path, PathBuf},
@@ -64,15 +70,36 @@ impl Token {
     }
 
     /// Who sent these headers, if the token is right.
-    #[must_use]
-    pub fn identify(&self, headers: &HeaderMap) -> Option<Caller> {
-        let mut values = headers.get_all(AUTHORIZATION).iter();
-        let (Some(value), None) = (values.next(), values.next()) else { return None };
-        let (scheme, token) = value.to_str().ok()?.split_once(' ')?;
-        let digest: [u8; 32] = Sha256::digest(token.trim()).into();
+    fn holder(&self, headers: &HeaderMap) -> Option<Caller> {
+        let digest: [u8; 32] = Sha256::digest(bearer(headers)?).into();
         let same = digest.iter().zip(self.digest).fold(0, |differs, (a, b)| differs | (a ^ b)) == 0;
-        (scheme.eq_ignore_ascii_case("bearer") && same).then(|| Caller { name: self.name.as_str().into() })
+        same.then(|| Caller { name: self.name.as_str().into(), credential: None })
     }
+}
+
+/// Whoever holds the token may do everything.
+impl Callers for Token {
+    fn identify<'a>(&'a self, headers: &'a HeaderMap) -> BoxFuture<'a, Result<Caller, Problem>> {
+        let refused = || {
+            Problem::unauthorized(
+                "send `Authorization: Bearer <token>`; `vteam up` says where the token lies",
+            )
+        };
+        Box::pin(ready(self.holder(headers).ok_or_else(refused)))
+    }
+
+    fn permit<'a>(&'a self, _caller: &'a Caller, _access: Access) -> BoxFuture<'a, Result<(), Problem>> {
+        Box::pin(ready(Ok(())))
+    }
+}
+
+/// The one bearer token among these headers.
+#[must_use]
+pub fn bearer(headers: &HeaderMap) -> Option<&str> {
+    let mut values = headers.get_all(AUTHORIZATION).iter();
+    let (Some(value), None) = (values.next(), values.next()) else { return None };
+    let (scheme, token) = value.to_str().ok()?.split_once(' ')?;
+    scheme.eq_ignore_ascii_case("bearer").then(|| token.trim())
 }
 
 fn random() -> Result<String, TokenError> {
@@ -90,7 +117,7 @@ mod tests {
         for value in headers {
             map.append(AUTHORIZATION, value.parse().unwrap());
         }
-        assert_eq!(token.identify(&map).is_some(), known, "{headers:?}");
+        assert_eq!(token.holder(&map).is_some(), known, "{headers:?}");
     }
 
     #[test]

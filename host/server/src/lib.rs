@@ -3,6 +3,7 @@
 //! [`Server::start`] is the only way in: it opens everything over one data folder and listens. Requests of people come
 //! in through [`api`], runners through `gateway`; both act through `sessions`, the only writer of a session's log.
 
+pub mod access;
 pub mod agui;
 pub mod api;
 pub mod auth;
@@ -12,10 +13,11 @@ pub mod gateway;
 pub mod listen;
 pub mod openapi;
 pub mod problem;
+pub mod records;
 pub mod scheduler;
 pub mod sessions;
 pub mod settings;
 mod start;
 pub mod workspace;
 
-pub use start::{Config, Running, Server, StartError};
+pub use start::{Config, Elsewhere, Place, Running, Server, StartError};

@@ -16,9 +16,19 @@ use std::{
     os::unix::fs::{DirBuilderExt as _, PermissionsExt as _},
     path::{Path, PathBuf},
     sync::Arc,
+    time::Duration,
 };
 use telemetry::Shutdown;
-use tokio::net::{TcpListener, UnixListener};
+use tokio::{
+    net::{TcpListener, TcpStream, UnixListener},
+    sync::{Semaphore, mpsc},
+    time::timeout,
+};
+use tokio_rustls::{TlsAcceptor, server::TlsStream};
+
+/// Handshakes under way at once.
+const HANDSHAKES: usize = 256;
+const HANDSHAKE: Duration = Duration::from_secs(10);
 
 #[derive(Debug, thiserror::Error)]
 pub enum ListenError {
@@ -70,10 +80,75 @@ pub async fn tcp(address: SocketAddr) -> Result<TcpListener, ListenError> {
     if !address.ip().is_loopback() {
         return Err(ListenError::NotLoopback(address));
     }
+    any(address).await
+}
+
+/// Any address: what listens there has TLS and asks who calls.
+///
+/// # Errors
+/// When it is busy.
+pub async fn any(address: SocketAddr) -> Result<TcpListener, ListenError> {
     TcpListener::bind(address).await.map_err(|error| match error.kind() {
         io::ErrorKind::AddrInUse => ListenError::Busy(address),
         _ => ListenError::Tcp(address, error),
     })
+}
+
+/// Connections whose handshake is done. A slow one holds up nobody.
+pub struct Tls {
+    address: SocketAddr,
+    done: mpsc::Receiver<(TlsStream<TcpStream>, SocketAddr)>,
+}
+
+/// Serves a listener over TLS.
+pub fn tls(listener: TcpListener, config: Arc<rustls::ServerConfig>) -> Tls {
+    let address = listener.local_addr().unwrap_or_else(|_| SocketAddr::from(([0, 0, 0, 0], 0)));
+    let (done, receiver) = mpsc::channel(HANDSHAKES);
+    tokio::spawn(shake_hands(listener, TlsAcceptor::from(config), done));
+    Tls { address, done: receiver }
+}
+
+/// Until nobody takes them any more.
+async fn shake_hands(
+    mut listener: TcpListener,
+    acceptor: TlsAcceptor,
+    done: mpsc::Sender<(TlsStream<TcpStream>, SocketAddr)>,
+) {
+    let places = Arc::new(Semaphore::new(HANDSHAKES));
+    loop {
+        let Ok(place) = Arc::clone(&places).acquire_owned().await else { return };
+        let (stream, peer) = tokio::select! {
+            // axum's own way of accepting waits out what passes, such as too many open files.
+            accepted = Listener::accept(&mut listener) => accepted,
+            () = done.closed() => return,
+        };
+        let (acceptor, done) = (acceptor.clone(), done.clone());
+        tokio::spawn(async move {
+            let _place = place;
+            let _ = stream.set_nodelay(true);
+            match timeout(HANDSHAKE, acceptor.accept(stream)).await {
+                Ok(Ok(stream)) => drop(done.send((stream, peer)).await),
+                Ok(Err(error)) => tracing::debug!(%peer, %error, "no TLS handshake"),
+                Err(_) => tracing::debug!(%peer, "no TLS handshake in time"),
+            }
+        });
+    }
+}
+
+impl Listener for Tls {
+    type Io = TlsStream<TcpStream>;
+    type Addr = SocketAddr;
+
+    async fn accept(&mut self) -> (Self::Io, Self::Addr) {
+        match self.done.recv().await {
+            Some(accepted) => accepted,
+            None => std::future::pending().await,
+        }
+    }
+
+    fn local_addr(&self) -> io::Result<SocketAddr> {
+        Ok(self.address)
+    }
 }
 
 /// Serves until shutdown; connections under way end then too.

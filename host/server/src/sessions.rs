@@ -8,6 +8,7 @@ mod actor;
 mod change;
 mod error;
 mod files;
+mod follow;
 mod ledger;
 mod link;
 mod registry;
@@ -18,9 +19,11 @@ mod view;
 
 pub use error::{ConnectError, FilesError, SessionError};
 pub use link::{ConnectionId, Hello, ToRunner};
-pub use seams::{Exited, Launch, LaunchError, Launcher, Material, Missing, Surroundings, Wanted};
+pub use seams::{
+    Decided, Elsewhere, Exited, Launch, LaunchError, Launcher, Life, Material, Missing, Surroundings, Wanted,
+};
 pub use tail::Tail;
-pub use view::{Caller, NewSession, SessionView, Settings};
+pub use view::{Caller, NewSession, Object, SessionView, Settings};
 
 use actor::Command;
 use futures::Stream;
@@ -52,11 +55,12 @@ impl Sessions {
     /// When the store cannot be read.
     pub async fn open(
         store: Store,
+        life: Life,
         launcher: Arc<dyn Launcher>,
         surroundings: Arc<dyn Surroundings>,
         settings: Settings,
     ) -> Result<Self, SessionError> {
-        Ok(Self(Registry::open(store, launcher, surroundings, settings).await?))
+        Ok(Self(Registry::open(store, life, launcher, surroundings, settings).await?))
     }
 
     /// Accepts a session; its first run begins with the prompt, if there is one.
@@ -70,6 +74,19 @@ impl Sessions {
         new: NewSession,
     ) -> Result<SessionView, SessionError> {
         self.0.create(who, project, new).await
+    }
+
+    /// What was decided elsewhere about a session; makes it, of its object, where it is not there.
+    ///
+    /// # Errors
+    /// When the name is taken by one that is on its way out, or the store is full.
+    pub async fn take_up(
+        &self,
+        uid: &SessionUid,
+        object: Option<Object>,
+        decided: Decided,
+    ) -> Result<(), SessionError> {
+        self.0.take_up(uid, object, decided).await
     }
 
     /// A new session of the same specification.

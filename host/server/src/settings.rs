@@ -3,11 +3,15 @@
 //! A file that is not valid any more does not open anything: the last valid one stays in force and the part is shown
 //! as degraded; without one, the project refuses work until the file is repaired.
 
+use crate::sessions::Caller;
+use futures::future::BoxFuture;
 use model::id::ProjectName;
 use resources::{Invalid, ProjectPolicy, ProjectSettings, ProjectSettingsSpec, project};
 use std::{
     collections::HashMap,
-    fs, io,
+    fs,
+    future::ready,
+    io,
     path::{Path, PathBuf},
     sync::{Arc, Mutex, PoisonError},
 };
@@ -25,9 +29,54 @@ pub struct Project {
     pub policy: ProjectPolicy,
 }
 
-/// Clones share one folder.
+/// Where projects and their settings come from.
+pub trait Projects: Send + Sync + 'static {
+    /// The project as it is now.
+    ///
+    /// # Errors
+    /// When there is none, or its settings are not valid and never were.
+    fn get(&self, name: &ProjectName) -> Result<Arc<Project>, SettingsError>;
+
+    /// All projects that the caller may see, by name.
+    ///
+    /// # Errors
+    /// When they cannot be read.
+    fn list<'a>(&'a self, caller: &'a Caller) -> BoxFuture<'a, Result<Vec<ProjectName>, SettingsError>>;
+
+    /// # Errors
+    /// When it exists or the settings are not valid.
+    fn create<'a>(
+        &'a self,
+        caller: &'a Caller,
+        name: &'a ProjectName,
+        spec: ProjectSettingsSpec,
+    ) -> BoxFuture<'a, Result<Arc<Project>, SettingsError>>;
+
+    /// Replaces the settings, atomically.
+    ///
+    /// # Errors
+    /// When the settings are not valid or cannot be written.
+    fn put<'a>(
+        &'a self,
+        caller: &'a Caller,
+        name: &'a ProjectName,
+        spec: ProjectSettingsSpec,
+    ) -> BoxFuture<'a, Result<Arc<Project>, SettingsError>>;
+
+    /// Forgets the project; its sessions must be gone.
+    ///
+    /// # Errors
+    /// When there is none, or it is not to be removed here.
+    fn remove<'a>(
+        &'a self,
+        caller: &'a Caller,
+        name: &'a ProjectName,
+    ) -> BoxFuture<'a, Result<(), SettingsError>>;
+}
+
+/// A file a project in one folder. Clones share it.
 #[derive(Clone)]
-pub struct Projects(Arc<Inner>);
+pub struct Folder(Arc<Inner>);
 
 struct Inner {
     dir: PathBuf,
@@ -47,11 +96,52 @@ pub enum SettingsError {
     Invalid(#[from] Invalid),
     #[error("the settings file {} is not valid: {why}", path.display())]
     Unreadable { path: PathBuf, why: String },
+    /// It is done elsewhere; the text says where.
+    #[error("{0}")]
+    Elsewhere(String),
+    #[error("there is no leave for it: {0}")]
+    Forbidden(String),
     #[error("the settings folder cannot be used")]
     Io(#[from] io::Error),
 }
 
-impl Projects {
+impl Projects for Folder {
+    fn get(&self, name: &ProjectName) -> Result<Arc<Project>, SettingsError> {
+        Self::get(self, name)
+    }
+
+    fn list<'a>(&'a self, _caller: &'a Caller) -> BoxFuture<'a, Result<Vec<ProjectName>, SettingsError>> {
+        Box::pin(ready(Self::list(self).map_err(SettingsError::from)))
+    }
+
+    fn create<'a>(
+        &'a self,
+        _caller: &'a Caller,
+        name: &'a ProjectName,
+        spec: ProjectSettingsSpec,
+    ) -> BoxFuture<'a, Result<Arc<Project>, SettingsError>> {
+        Box::pin(ready(Self::create(self, name, spec)))
+    }
+
+    fn put<'a>(
+        &'a self,
+        _caller: &'a Caller,
+        name: &'a ProjectName,
+        spec: ProjectSettingsSpec,
+    ) -> BoxFuture<'a, Result<Arc<Project>, SettingsError>> {
+        Box::pin(ready(Self::put(self, name, spec)))
+    }
+
+    fn remove<'a>(
+        &'a self,
+        _caller: &'a Caller,
+        name: &'a ProjectName,
+    ) -> BoxFuture<'a, Result<(), SettingsError>> {
+        Box::pin(ready(Self::remove(self, name)))
+    }
+}
+
+impl Folder {
     /// # Errors
     /// When the folder cannot be made.
     pub fn open(dir: PathBuf, health: Health) -> io::Result<Self> {
@@ -59,11 +149,7 @@ impl Projects {
         Ok(Self(Arc::new(Inner { dir, health, last: Mutex::default() })))
     }
 
-    /// All projects, by name.
-    ///
-    /// # Errors
-    /// When the folder cannot be read.
-    pub fn list(&self) -> io::Result<Vec<ProjectName>> {
+    fn list(&self) -> io::Result<Vec<ProjectName>> {
         let mut names: Vec<ProjectName> = DEFAULT.parse().into_iter().collect();
         for entry in fs::read_dir(&self.0.dir)? {
             let file = entry?.file_name();
@@ -75,11 +161,7 @@ impl Projects {
         Ok(names)
     }
 
-    /// The project as it is now.
-    ///
-    /// # Errors
-    /// When there is none, or its file is not valid and never was.
-    pub fn get(&self, name: &ProjectName) -> Result<Arc<Project>, SettingsError> {
+    fn get(&self, name: &ProjectName) -> Result<Arc<Project>, SettingsError> {
         let path = self.path(name);
         let part = format!("settings of {name}");
         match read(&path) {
@@ -103,24 +185,14 @@ impl Projects {
         }
     }
 
-    /// # Errors
-    /// When it exists or the settings are not valid.
-    pub fn create(
-        &self,
-        name: &ProjectName,
-        spec: ProjectSettingsSpec,
-    ) -> Result<Arc<Project>, SettingsError> {
+    fn create(&self, name: &ProjectName, spec: ProjectSettingsSpec) -> Result<Arc<Project>, SettingsError> {
         if self.path(name).exists() || name.as_str() == DEFAULT {
             return Err(SettingsError::Exists);
         }
         self.put(name, spec)
     }
 
-    /// Replaces the settings, atomically.
-    ///
-    /// # Errors
-    /// When the settings are not valid or cannot be written.
-    pub fn put(&self, name: &ProjectName, spec: ProjectSettingsSpec) -> Result<Arc<Project>, SettingsError> {
+    fn put(&self, name: &ProjectName, spec: ProjectSettingsSpec) -> Result<Arc<Project>, SettingsError> {
         let policy = ProjectPolicy::try_from(spec.clone())?;
         let settings = ProjectSettings::new(spec);
         let text = serde_saphyr::to_string(&settings).map_err(io::Error::other)?;
@@ -128,11 +200,7 @@ impl Projects {
         Ok(self.keep(Project { name: name.clone(), settings, policy }))
     }
 
-    /// Forgets the project; its sessions must be gone.
-    ///
-    /// # Errors
-    /// When there is none, or it is the one that is always there.
-    pub fn remove(&self, name: &ProjectName) -> Result<(), SettingsError> {
+    fn remove(&self, name: &ProjectName) -> Result<(), SettingsError> {
         if name.as_str() == DEFAULT {
             return Err(SettingsError::Default);
         }
@@ -207,7 +275,7 @@ mod tests {
     fn the_last_valid_settings_stay_in_force() {
         let dir = tempfile::tempdir().unwrap();
         let health = Health::new();
-        let projects = Projects::open(dir.path().to_owned(), health.clone()).unwrap();
+        let projects = Folder::open(dir.path().to_owned(), health.clone()).unwrap();
         let name: ProjectName = "p".parse().unwrap();
         assert!(matches!(projects.get(&name), Err(SettingsError::NotFound)));
         assert!(projects.get(&DEFAULT.parse().unwrap()).is_ok());
@@ -226,7 +294,7 @@ mod tests {
             "{:?}",
             health.degraded()
         );
-        let fresh = Projects::open(dir.path().to_owned(), Health::new()).unwrap();
+        let fresh = Folder::open(dir.path().to_owned(), Health::new()).unwrap();
         assert!(matches!(fresh.get(&name), Err(SettingsError::Unreadable { .. })));
 
         fs::write(&file, written).unwrap();

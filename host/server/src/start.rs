@@ -1,16 +1,19 @@
 //! Opens everything over one data folder, in the order in which it depends on each other, and listens.
 
 use crate::{
+    access::Callers,
     api::{self, Api},
     auth::{Token, TokenError},
     broker::{Broker, BrokerConfig, BrokerError, Endpoint, InvalidPrices, Models, RetryPolicy, scripted},
     catalogue::{Around, Catalogue, Key, KeyError, Places},
     gateway,
     listen::{self, Hosts, ListenError},
+    records::{InStore, Records},
     scheduler::{LocalScheduler, LocalSettings},
-    sessions::{SessionError, Sessions, Settings},
-    settings::Projects,
+    sessions::{Launcher, Life, SessionError, Sessions, Settings},
+    settings::{Folder, Projects},
 };
+use axum::Router;
 use egress::Exception;
 use std::{
     fs, io,
@@ -21,10 +24,39 @@ use std::{
 };
 use store::{Durability, Store, StoreError};
 use telemetry::{Health, Metrics, Shutdown, Supervisor};
-use tokio::{net::TcpListener, sync::watch};
+use tokio::{
+    net::{TcpListener, UnixListener},
+    sync::watch,
+};
 
 /// Between two looks for what may go.
 const HOUSEKEEPING: Duration = Duration::from_secs(5 * 60);
+
+/// Where runners live and sessions are recorded.
+pub enum Place {
+    /// On this machine, in the data folder.
+    Here {
+        /// TCP beside the socket, for pages and other tools. Loopback only; port 0 takes a free one.
+        listen: Option<SocketAddr>,
+        /// Who the holder of the token is, in events.
+        user: String,
+    },
+    Elsewhere(Elsewhere),
+}
+
+/// What stands in for this machine's: each is one of the seams.
+pub struct Elsewhere {
+    pub life: Life,
+    pub launcher: Arc<dyn Launcher>,
+    pub projects: Arc<dyn Projects>,
+    pub records: Arc<dyn Records>,
+    pub callers: Arc<dyn Callers>,
+    /// REST, over TLS.
+    pub api: SocketAddr,
+    /// Where runners dial in, over TLS.
+    pub runners: SocketAddr,
+    pub tls: Arc<rustls::ServerConfig>,
+}
 
 /// What a server is started with. The process's own settings made it; nothing else reads the environment.
 #[derive(Debug)]
@@ -34,8 +66,6 @@ pub struct Config {
     pub programs: PathBuf,
     /// The folder of first-party plugins.
     pub plugins: PathBuf,
-    /// TCP beside the socket, for pages and other tools. Loopback only; port 0 takes a free one.
-    pub listen: Option<SocketAddr>,
     /// Where models answer.
     pub endpoint: Option<Endpoint>,
     /// A scripted model to play.
@@ -45,8 +75,6 @@ pub struct Config {
     pub exceptions: Vec<Exception>,
     /// Log filter of runners.
     pub runner_log: String,
-    /// Who the holder of the token is, in events.
-    pub user: String,
     pub durability: Durability,
     pub sessions: Settings,
     /// What this host's launcher can keep: sessions that need programs are refused where something does not hold.
@@ -77,13 +105,12 @@ pub enum StartError {
 
 /// A server under way. It ends when the supervisor's shutdown is requested; then call [`Running::close`].
 pub struct Running {
-    pub api_socket: PathBuf,
+    /// REST over TCP.
     pub tcp_addr: Option<SocketAddr>,
-    pub token_path: PathBuf,
     /// Ends the server when requested.
     pub shutdown: Shutdown,
     pub health: Health,
-    sessions: Sessions,
+    pub sessions: Sessions,
     broker: Broker,
     /// Sessions reach the broker through here, and it them: emptied at the end, so that both go.
     models: watch::Sender<Option<Broker>>,
@@ -106,38 +133,24 @@ impl Server {
     ///
     /// # Errors
     /// Each says what to do. Nothing keeps running then but what the supervisor was given.
-    pub async fn start(config: Config, supervisor: &Supervisor) -> Result<Running, StartError> {
+    pub async fn start(config: Config, place: Place, supervisor: &Supervisor) -> Result<Running, StartError> {
         let health = Health::new();
         let dir = config.data_dir.clone();
-        let run = dir.join("run");
         listen::private_folder(&dir)?;
-        listen::private_folder(&run)?;
         // One server per folder: the store's lock. Only then are left-over sockets removed.
         let store = Store::open(&dir, config.durability)?;
-        let token_path = dir.join("token");
-        let token = Token::open(&token_path, &config.user)?;
-        let (runner_socket, api_socket) = (run.join("runner.sock"), run.join("api.sock"));
-        let runners = listen::unix(&runner_socket)?;
-        let local = listen::unix(&api_socket)?;
-        let tcp = match config.listen {
-            Some(address) => Some(listen::tcp(address).await?),
-            None => None,
-        };
         let catalogue = open_catalogue(&config, health.clone())?;
-        let projects = in_folder(&dir.join("settings"), |path| Projects::open(path, health.clone()))?;
         let upstream = upstream(&config).await?;
+        let (seams, doors) = match place {
+            Place::Here { listen, user } => here(&config, listen, &user, &health).await?,
+            Place::Elsewhere(elsewhere) => open_elsewhere(elsewhere).await?,
+        };
         // What can fail has been tried: from here on sessions go on.
         let (models, receiver) = watch::channel(None);
-        let launcher = LocalScheduler::new(LocalSettings {
-            data: dir.clone(),
-            sessions: dir.join("sessions"),
-            socket: runner_socket,
-            programs: config.programs.clone(),
-            plugins: config.plugins.clone(),
-            log: config.runner_log.clone(),
-        });
-        let around = Around { catalogue: catalogue.clone(), projects: projects.clone(), models: receiver };
-        let sessions = Sessions::open(store, Arc::new(launcher), Arc::new(around), config.sessions).await?;
+        let Seams { life, launcher, projects, records, callers } = seams;
+        let around =
+            Around { catalogue: catalogue.clone(), projects: Arc::clone(&projects), models: receiver };
+        let sessions = Sessions::open(store, life, launcher, Arc::new(around), config.sessions).await?;
         let broker = match Broker::new(upstream, Arc::new(sessions.clone())) {
             Ok(broker) => broker,
             Err(error) => {
@@ -153,25 +166,106 @@ impl Server {
             broker: broker.clone(),
             catalogue: catalogue.clone(),
             projects,
-            token,
+            records,
+            callers,
             health: health.clone(),
             metrics: Metrics::new(),
             shutdown: shutdown.clone(),
             confinement: config.confinement,
         });
         let gateway = gateway::router(sessions.clone(), broker.clone());
-        supervisor.critical("gateway", listen::serve(runners, gateway, shutdown.clone()));
-        supervisor.critical("api", listen::serve(local, api.router(), shutdown.clone()));
-        let tcp_addr = match tcp {
-            Some(listener) => Some(serve_tcp(listener, &api, &shutdown, supervisor)?),
-            None => None,
-        };
+        let tcp_addr = doors.serve(&api, gateway, &shutdown, supervisor)?;
         supervisor.spawn(catalogue.follow(shutdown.clone()));
         supervisor.spawn(sessions.clone().housekeeping(HOUSEKEEPING, shutdown.clone()));
         health.set_ready(true);
-        tracing::info!(socket = %api_socket.display(), tcp = ?tcp_addr, "listening");
-        Ok(Running { api_socket, tcp_addr, token_path, shutdown, health, sessions, broker, models })
+        tracing::info!(data = %dir.display(), tcp = ?tcp_addr, "listening");
+        Ok(Running { tcp_addr, shutdown, health, sessions, broker, models })
     }
+}
+
+struct Seams {
+    life: Life,
+    launcher: Arc<dyn Launcher>,
+    projects: Arc<dyn Projects>,
+    records: Arc<dyn Records>,
+    callers: Arc<dyn Callers>,
+}
+
+/// Where the server listens.
+enum Doors {
+    Sockets { api: UnixListener, runners: UnixListener, tcp: Option<TcpListener> },
+    Tls { api: TcpListener, runners: TcpListener, config: Arc<rustls::ServerConfig> },
+}
+
+impl Doors {
+    fn serve(
+        self,
+        api: &Api,
+        gateway: Router,
+        shutdown: &Shutdown,
+        supervisor: &Supervisor,
+    ) -> Result<Option<SocketAddr>, StartError> {
+        match self {
+            Self::Sockets { api: local, runners, tcp } => {
+                supervisor.critical("gateway", listen::serve(runners, gateway, shutdown.clone()));
+                supervisor.critical("api", listen::serve(local, api.router(), shutdown.clone()));
+                tcp.map(|listener| serve_tcp(listener, api, shutdown, supervisor)).transpose()
+            }
+            Self::Tls { api: rest, runners, config } => {
+                let address = rest.local_addr().ok();
+                let runners = listen::tls(runners, Arc::clone(&config));
+                supervisor.critical("gateway", listen::serve(runners, gateway, shutdown.clone()));
+                let rest = listen::tls(rest, config);
+                supervisor.critical("api", listen::serve(rest, api.router(), shutdown.clone()));
+                Ok(address)
+            }
+        }
+    }
+}
+
+async fn here(
+    config: &Config,
+    listen: Option<SocketAddr>,
+    user: &str,
+    health: &Health,
+) -> Result<(Seams, Doors), StartError> {
+    let dir = &config.data_dir;
+    let run = dir.join("run");
+    listen::private_folder(&run)?;
+    let token = Token::open(&dir.join("token"), user)?;
+    let runner_socket = run.join("runner.sock");
+    let doors = Doors::Sockets {
+        runners: listen::unix(&runner_socket)?,
+        api: listen::unix(&run.join("api.sock"))?,
+        tcp: match listen {
+            Some(address) => Some(listen::tcp(address).await?),
+            None => None,
+        },
+    };
+    let projects = in_folder(&dir.join("settings"), |path| Folder::open(path, health.clone()))?;
+    let launcher = LocalScheduler::new(LocalSettings {
+        data: dir.clone(),
+        sessions: dir.join("sessions"),
+        socket: runner_socket,
+        programs: config.programs.clone(),
+        plugins: config.plugins.clone(),
+        log: config.runner_log.clone(),
+    });
+    let seams = Seams {
+        life: Life::Planned,
+        launcher: Arc::new(launcher),
+        projects: Arc::new(projects),
+        records: Arc::new(InStore),
+        callers: Arc::new(token),
+    };
+    Ok((seams, doors))
+}
+
+async fn open_elsewhere(elsewhere: Elsewhere) -> Result<(Seams, Doors), StartError> {
+    let Elsewhere { life, launcher, projects, records, callers, api, runners, tls } = elsewhere;
+    let doors =
+        Doors::Tls { api: listen::any(api).await?, runners: listen::any(runners).await?, config: tls };
+    Ok((Seams { life, launcher, projects, records, callers }, doors))
 }
 
 fn serve_tcp(

@@ -8,9 +8,10 @@ use super::{
 use crate::{
     catalogue::{Origin, Plugin, RemoveError, Standing, UploadError},
     problem::Problem,
+    sessions::Caller,
     settings::Project,
 };
-use axum::{Json, extract::State, http::StatusCode};
+use axum::{Extension, Json, extract::State, http::StatusCode};
 use model::id::{Digest, Effect, PluginId, ProjectName};
 use resources::project::Grant;
 use serde::Deserialize;
@@ -95,6 +96,7 @@ pub(crate) struct Approval {
     responses((status = 200, body = Object), (status = 404, body = Problem), (status = 409, body = Problem)))]
 pub(crate) async fn approve(
     State(api): State<Api>,
+    Extension(caller): Extension<Caller>,
     Path(path): Path<PluginPath>,
     Document(document): Document,
 ) -> Result<Json<Value>, Problem> {
@@ -124,7 +126,7 @@ pub(crate) async fn approve(
         plugin: Some(path.plugin.to_string()),
         effects: effects.iter().map(ToString::to_string).collect(),
     });
-    let project = api.projects.put(&path.project, spec)?;
+    let project = api.projects.put(&caller, &path.project, spec).await?;
     Ok(Json(shown(&plugin, &project)))
 }
 

@@ -5,8 +5,8 @@ use super::{
     input::{Document, Page, Path, Query},
     view,
 };
-use crate::{problem::Problem, settings::Project};
-use axum::{Json, extract::State, http::StatusCode};
+use crate::{problem::Problem, sessions::Caller, settings::Project};
+use axum::{Extension, Json, extract::State, http::StatusCode};
 use model::id::{ProjectName, UnixMillis};
 use resources::{ProjectSettings, ProjectSettingsSpec, project};
 use serde::Deserialize;
@@ -31,9 +31,12 @@ pub(crate) struct NewProject {
 
 /// All projects.
 #[utoipa::path(get, path = "/api/projects", tag = "projects", params(Page), responses((status = 200, body = Object)))]
-pub(crate) async fn list(State(api): State<Api>, Query(page): Query<Page>) -> Result<Json<Value>, Problem> {
-    let names =
-        api.projects.list().map_err(|error| Problem::failed("the settings cannot be read", &error))?;
+pub(crate) async fn list(
+    State(api): State<Api>,
+    Extension(caller): Extension<Caller>,
+    Query(page): Query<Page>,
+) -> Result<Json<Value>, Problem> {
+    let names = api.projects.list(&caller).await?;
     Ok(Json(page.cut(names, ToString::to_string, |name| json!({"name": name}))?))
 }
 
@@ -42,11 +45,15 @@ pub(crate) async fn list(State(api): State<Api>, Query(page): Query<Page>) -> Re
     responses((status = 201, body = Object), (status = 409, body = Problem)))]
 pub(crate) async fn create(
     State(api): State<Api>,
+    Extension(caller): Extension<Caller>,
     Document(document): Document,
 ) -> Result<(StatusCode, Json<Value>), Problem> {
     let NewProject { name, display_name } =
         serde_json::from_value(document).map_err(|error| Problem::invalid(error.to_string()))?;
-    let project = api.projects.create(&name, ProjectSettingsSpec { display_name, ..Default::default() })?;
+    let project = api
+        .projects
+        .create(&caller, &name, ProjectSettingsSpec { display_name, ..Default::default() })
+        .await?;
     Ok((StatusCode::CREATED, Json(shown(&project))))
 }
 
@@ -65,13 +72,14 @@ pub(crate) async fn get(
     responses((status = 204), (status = 409, body = Problem)))]
 pub(crate) async fn remove(
     State(api): State<Api>,
+    Extension(caller): Extension<Caller>,
     Path(path): Path<ProjectPath>,
 ) -> Result<StatusCode, Problem> {
     let sessions = api.sessions.list(&path.project).await?.len();
     if sessions > 0 {
         return Err(Problem::conflict(format!("the project has {sessions} sessions: delete them first")));
     }
-    api.projects.remove(&path.project)?;
+    api.projects.remove(&caller, &path.project).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 
@@ -91,13 +99,14 @@ pub(crate) async fn settings(
     request_body = ProjectSettings, responses((status = 200, body = ProjectSettings), (status = 422, body = Problem)))]
 pub(crate) async fn put_settings(
     State(api): State<Api>,
+    Extension(caller): Extension<Caller>,
     Path(path): Path<ProjectPath>,
     Document(document): Document,
 ) -> Result<Json<Value>, Problem> {
     api.projects.get(&path.project)?;
     let settings = project::read(&document)?;
     check_plugin_settings(&api, &settings.spec)?;
-    let project = api.projects.put(&path.project, settings.spec)?;
+    let project = api.projects.put(&caller, &path.project, settings.spec).await?;
     Ok(Json(with_status(&project)?))
 }
 

@@ -96,6 +96,7 @@ pub(crate) async fn run(
     let before = *api.sessions.store().tail(&view.record.uid).await?.borrow();
     let answered: Vec<AskId> = input.resume.iter().map(|entry| entry.interrupt_id.clone()).collect();
     let (run, message) = if input.resume.is_empty() {
+        api.records.wake(&api.sessions, &caller, &session).await?;
         let (run, message) = api.sessions.send(&caller, &session, content(&input)?).await?;
         (run, Some(message))
     } else {

@@ -50,7 +50,8 @@ pub(crate) async fn create(
     let spec = posted.accept(&project.policy)?;
     possible(&api, &project, &spec).await?;
     let generate_name = generate_name.or_else(|| name.is_none().then(|| "session-".to_owned()));
-    let view = api.sessions.create(&caller, &path.project, NewSession { name, generate_name, spec }).await?;
+    let new = NewSession { name, generate_name, spec };
+    let view = api.records.create(&api.sessions, &caller, &path.project, new).await?;
     Ok((StatusCode::CREATED, Json(view::session(&view))))
 }
 
@@ -140,8 +141,12 @@ pub(crate) async fn get(State(api): State<Api>, Session(session): Session) -> Re
 #[utoipa::path(delete, path = "/api/projects/{project}/agentic-sessions/{session}", tag = "sessions",
     params(("project" = String, Path), ("session" = String, Path)),
     responses((status = 204), (status = 404, body = Problem)))]
-pub(crate) async fn remove(State(api): State<Api>, Session(session): Session) -> Result<StatusCode, Problem> {
-    api.sessions.delete(&session).await?;
+pub(crate) async fn remove(
+    State(api): State<Api>,
+    Extension(caller): Extension<Caller>,
+    Session(session): Session,
+) -> Result<StatusCode, Problem> {
+    api.records.remove(&api.sessions, &caller, &session).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 
@@ -151,9 +156,10 @@ pub(crate) async fn remove(State(api): State<Api>, Session(session): Session) ->
     responses((status = 202, body = AgenticSession), (status = 404, body = Problem)))]
 pub(crate) async fn stop(
     State(api): State<Api>,
+    Extension(caller): Extension<Caller>,
     Session(session): Session,
 ) -> Result<(StatusCode, Json<Value>), Problem> {
-    steered(api.sessions.stop(&session).await?)
+    steered(api.records.want(&api.sessions, &caller, &session, Desired::Stop).await?)
 }
 
 /// Goes on with what a stopped session had left to do.
@@ -162,9 +168,10 @@ pub(crate) async fn stop(
     responses((status = 202, body = AgenticSession), (status = 404, body = Problem)))]
 pub(crate) async fn start(
     State(api): State<Api>,
+    Extension(caller): Extension<Caller>,
     Session(session): Session,
 ) -> Result<(StatusCode, Json<Value>), Problem> {
-    steered(api.sessions.set_desired(&session, Desired::Run).await?)
+    steered(api.records.want(&api.sessions, &caller, &session, Desired::Run).await?)
 }
 
 fn steered(view: SessionView) -> Result<(StatusCode, Json<Value>), Problem> {
@@ -201,6 +208,6 @@ pub(crate) async fn copy(
     possible(&api, &project, &accepted).await?;
     let generate_name = Some(format!("{:.50}-", session.name.as_str()));
     let new = NewSession { name, generate_name, spec: accepted };
-    let view = api.sessions.create(&caller, &session.project, new).await?;
+    let view = api.records.create(&api.sessions, &caller, &session.project, new).await?;
     Ok((StatusCode::CREATED, Json(view::session(&view))))
 }

@@ -29,7 +29,7 @@ pub type Models = watch::Receiver<Option<Broker>>;
 /// Everything around sessions.
 pub struct Around {
     pub catalogue: Catalogue,
-    pub projects: Projects,
+    pub projects: Arc<dyn Projects>,
     pub models: Models,
 }
 

@@ -48,7 +48,7 @@ async fn serve(sessions: Sessions, runner: Runner, socket: WebSocket) {
         Ok(connection) => talk(&sessions, &runner, connection, from, sink, stream).await,
         Err(error) => {
             // The store may be well again later; anything else stays as it is.
-            let retry = matches!(error, ConnectError::Session(_));
+            let retry = matches!(error, ConnectError::Session(_) | ConnectError::NotYet);
             tracing::warn!(uid = %runner.uid, epoch = %runner.epoch, %error, "a runner is sent away");
             refuse(&mut sink, error.to_string(), retry).await;
         }

@@ -5,6 +5,7 @@
 
 mod accounts;
 mod advance;
+mod elsewhere;
 mod ending;
 mod people;
 mod runner;
@@ -14,7 +15,7 @@ use super::{
     error::{ConnectError, SessionError},
     link::{ConnectionId, Hello, ToRunner},
     registry::{self, Registry},
-    seams::{LaunchError, Material, Missing},
+    seams::{Decided, LaunchError, Material, Missing},
     story::Story,
     view::{Caller, SessionView},
 };
@@ -32,7 +33,7 @@ use protocol::{
     control::{Ask, FromRunner, FromServer, Reply, Request, RequestError},
     http::FetchRequest,
 };
-use resources::Accepted;
+use resources::{Accepted, session::status::ServerStatus};
 use serde_json::Value;
 use std::{
     collections::{BTreeMap, HashSet},
@@ -70,6 +71,8 @@ pub(super) enum Command {
     // of the broker
     Reserve { charge: Charge, worst: Option<MicroUsd>, reply: Answer<Result<(), ReserveError>> },
     Settle { charge: Charge, settlement: Settlement, reply: Answer<()> },
+    // of whoever decides elsewhere
+    Decided { decided: Box<Decided> },
     // of what runs beside
     Launched { epoch: Epoch, result: Result<Vec<Warning>, LaunchError> },
     Exited { epoch: Epoch, message: String },
@@ -121,6 +124,10 @@ pub(super) struct Actor {
     removed: bool,
     /// Among the sessions that have a runner.
     counted: bool,
+    /// What was decided elsewhere, where that is so.
+    decided: Option<Decided>,
+    /// What whoever decides was told last.
+    told: Option<ServerStatus>,
 }
 
 impl Actor {
@@ -138,6 +145,7 @@ impl Actor {
         loop {
             let until = actor.advance().await;
             actor.count_awake();
+            actor.report();
             if actor.removed {
                 break;
             }
@@ -184,6 +192,8 @@ impl Actor {
             deleting: vec![],
             removed: false,
             counted: false,
+            decided: None,
+            told: None,
         };
         actor.settle_forgotten().await?;
         actor.adopt().await;
@@ -250,6 +260,7 @@ impl Actor {
             }
             Command::MayFetch { request, reply } => self.may_fetch(&request, reply),
             Command::IsBound { artifact, reply } => drop(reply.send(self.artifacts.contains(&artifact))),
+            Command::Decided { decided } => self.decided(*decided).await,
             Command::Launched { epoch, result } => self.launched(epoch, result).await,
             Command::Exited { epoch, message } => self.runner_exited(epoch, message),
             Command::Killed { epoch } => self.killed(epoch),

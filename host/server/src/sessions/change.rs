@@ -7,6 +7,7 @@ use model::{
     id::{Epoch, RunId, UnixMillis},
     lifecycle::{Phase, Reason, Trigger, step},
     money::{MicroUsd, Usage},
+    plan::Desired,
 };
 use std::time::Duration;
 use store::{NewEvent, SessionState};
@@ -160,6 +161,18 @@ impl Change {
         Some(run)
     }
 
+    /// What a person wants of the session from now on.
+    pub(super) fn want(&mut self, desired: Desired) {
+        self.state.desired = desired;
+        if desired == Desired::Stop && !self.state.queue.is_empty() {
+            let dropped = std::mem::take(&mut self.state.queue).len();
+            self.warn("MessagesDropped", format!("{dropped} messages that waited were dropped by the stop"));
+        }
+        if desired == Desired::Run && self.begin_next().is_none() && self.state.run.is_some() {
+            self.wake();
+        }
+    }
+
     /// Out of a settled or idle phase.
     pub(super) fn wake(&mut self) {
         match self.state.phase {
@@ -195,7 +208,6 @@ impl Change {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use model::plan::Desired;
     use store::{Queued, Totals};
 
     pub(crate) fn state(phase: Phase, run: bool, queued: usize) -> SessionState {

@@ -41,6 +41,9 @@ pub enum FilesError {
 pub enum ConnectError {
     #[error("this runner's epoch is over")]
     Stale,
+    /// It is to come again: whoever counts the runners has not counted it yet.
+    #[error("this runner is not counted yet")]
+    NotYet,
     #[error("the session does not run")]
     NotWanted,
     #[error("this server speaks other versions of the protocol")]

@@ -3,10 +3,11 @@
 use super::{
     actor::{Actor, Command},
     error::SessionError,
-    seams::{Launcher, Surroundings},
-    view::{Caller, NewSession, SessionView, Settings},
+    seams::{Decided, Launcher, Life, Surroundings},
+    view::{Caller, NewSession, Object, SessionView, Settings},
 };
 use model::{
+    Untrusted,
     event::{Event, Live, PhaseChanged, SessionCreated},
     id::{Digest, Epoch, ProjectName, Seq, SessionName, SessionRef, SessionUid, UnixMillis},
     lifecycle::{Phase, Reason},
@@ -15,6 +16,7 @@ use model::{
     plan::Desired,
 };
 use resources::{Accepted, Source};
+use secrecy::SecretString;
 use std::{
     collections::HashMap,
     sync::{
@@ -34,6 +36,7 @@ const LIVE: usize = 4096;
 
 pub(super) struct Registry {
     store: Store,
+    pub(super) life: Life,
     pub(super) launcher: Arc<dyn Launcher>,
     pub(super) surroundings: Arc<dyn Surroundings>,
     pub(super) settings: Settings,
@@ -47,12 +50,14 @@ pub(super) struct Registry {
 impl Registry {
     pub(super) async fn open(
         store: Store,
+        life: Life,
         launcher: Arc<dyn Launcher>,
         surroundings: Arc<dyn Surroundings>,
         settings: Settings,
     ) -> Result<Arc<Self>, SessionError> {
         let registry = Arc::new(Self {
             store,
+            life,
             launcher,
             surroundings,
             settings,
@@ -143,6 +148,7 @@ impl Registry {
     ) -> Result<SessionView, SessionError> {
         let NewSession { name, generate_name, spec } = new;
         let uid = new_uid();
+        let by = &who.name;
         if let Source::Archive { blob } = &spec.workspace {
             self.store.keep_blob(&uid, blob).await?;
         }
@@ -150,7 +156,7 @@ impl Registry {
             let generated = name.is_none();
             let name = name.clone().unwrap_or_else(|| generated_name(generate_name.as_deref()));
             let reference = SessionRef { project: project.clone(), name };
-            let (record, events) = self.first(who, uid.clone(), reference, &spec)?;
+            let (record, events) = self.first(by, uid.clone(), reference, &spec)?;
             match self.store.create(record.clone(), events).await {
                 Err(store::CreateError::Taken) if generated => {}
                 result => break (record, result?),
@@ -160,9 +166,29 @@ impl Registry {
         self.ask(&uid, |reply| Command::View { reply }).await
     }
 
+    /// Makes the session if it is not there, and hands on what was decided about it.
+    pub(super) async fn take_up(
+        self: &Arc<Self>,
+        uid: &SessionUid,
+        object: Option<Object>,
+        decided: Decided,
+    ) -> Result<(), SessionError> {
+        if self.store.session_by_uid(uid).await?.is_none() {
+            let Some(Object { reference, created_by, spec }) = object else { return Ok(()) };
+            if let Source::Archive { blob } = &spec.workspace {
+                self.store.keep_blob(uid, blob).await?;
+            }
+            let (record, events) = self.first(&created_by, uid.clone(), reference, &spec)?;
+            tracing::info!(session = %record.reference, %uid, "session accepted");
+            self.store.create(record, events).await?;
+        }
+        self.tell(uid, Command::Decided { decided: Box::new(decided) }).await;
+        Ok(())
+    }
+
     fn first(
         &self,
-        who: &Caller,
+        created_by: &Untrusted,
         uid: SessionUid,
         reference: SessionRef,
         spec: &Accepted,
@@ -170,13 +196,13 @@ impl Registry {
         let at = now();
         let accepted =
             serde_json::to_value(spec).map_err(|error| SessionError::Conflict(error.to_string()))?;
-        let created = SessionCreated { created_by: who.name.clone(), spec: spec.spec.clone() };
+        let created = SessionCreated { created_by: created_by.clone(), spec: spec.spec.clone() };
         let phase = PhaseChanged { phase: Phase::Pending, reason: Reason::Accepted, message: "".into() };
         let mut events = vec![Event::SessionCreated(created), Event::PhaseChanged(phase)];
         events.extend(spec.warnings.iter().cloned().map(Event::Warning));
         let mut change = super::change::Change::new(&first_state(spec, at), at, Duration::ZERO);
         if !spec.prompt.is_empty() {
-            change.state.queue.push(queued(who, vec![Block::text(spec.prompt.as_str())]));
+            change.state.queue.push(queued(created_by, vec![Block::text(spec.prompt.as_str())]));
         }
         if spec.desired == Desired::Run {
             change.begin_next();
@@ -186,7 +212,7 @@ impl Registry {
             uid,
             reference,
             created_at: at,
-            created_by: who.name.clone(),
+            created_by: created_by.clone(),
             labels: spec.labels.clone(),
             spec: accepted,
             event_bytes: self.settings.limits.session.event_bytes,
@@ -237,8 +263,15 @@ impl Registry {
         Ok(())
     }
 
-    /// A runner token is `vr1.<uid>.<epoch>.<secret>`; only its hash is kept.
     pub(super) async fn authenticate(&self, token: &str) -> Option<(SessionUid, Epoch)> {
+        match &self.life {
+            Life::Planned => self.by_own_token(token).await,
+            Life::Followed(elsewhere) => elsewhere.prove(SecretString::from(token)).await,
+        }
+    }
+
+    /// A runner token is `vr1.<uid>.<epoch>.<secret>`; only its hash is kept.
+    async fn by_own_token(&self, token: &str) -> Option<(SessionUid, Epoch)> {
         let (rest, _secret) = token.strip_prefix("vr1.")?.rsplit_once('.')?;
         let (uid, epoch) = rest.rsplit_once('.')?;
         let (uid, epoch) = (uid.parse::<SessionUid>().ok()?, Epoch(epoch.parse().ok()?));
@@ -293,13 +326,13 @@ fn first_state(spec: &Accepted, at: UnixMillis) -> SessionState {
     }
 }
 
-pub(super) fn queued(who: &Caller, content: Vec<Block>) -> Queued {
+pub(super) fn queued(sent_by: &Untrusted, content: Vec<Block>) -> Queued {
     let id = || format!("{}", uuid::Uuid::now_v7().simple());
     Queued {
         run: known(&format!("run-{}", id())),
         message: known(&format!("msg-{}", id())),
         content,
-        sent_by: who.name.clone(),
+        sent_by: sent_by.clone(),
     }
 }
 

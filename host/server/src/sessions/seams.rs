@@ -2,13 +2,50 @@
 
 use futures::future::BoxFuture;
 use model::{
+    Untrusted,
     event::{PinnedPlugin, Warning},
-    id::{Digest, Epoch, PersonaKey, PluginId, ProjectName, SessionUid},
-    lifecycle::Reason,
+    id::{Digest, Epoch, PersonaKey, PluginId, ProjectName, Seq, SessionRef, SessionUid},
+    lifecycle::{Phase, Reason},
+    plan::Desired,
 };
 use protocol::control::{PluginBinding, SessionPolicy};
-use resources::Source;
-use std::collections::BTreeSet;
+use resources::{Source, session::status::ServerStatus};
+use secrecy::SecretString;
+use std::{collections::BTreeSet, sync::Arc};
+
+/// Who decides what becomes of a session's runner.
+#[derive(Clone)]
+pub enum Life {
+    /// The session's own plan.
+    Planned,
+    /// Somebody else, who says so with [`Sessions::take_up`](super::Sessions::take_up).
+    Followed(Arc<dyn Elsewhere>),
+}
+
+/// Whoever decides about sessions elsewhere: on a cluster, its operator through the session's object.
+pub trait Elsewhere: Send + Sync + 'static {
+    /// The runner that holds this token, if it is the one that is to be listened to.
+    fn prove(&self, token: SecretString) -> BoxFuture<'_, Option<(SessionUid, Epoch)>>;
+
+    /// What has become of a session's runs; called after each change of it, and returns at once.
+    fn tell(&self, session: &SessionRef, uid: &SessionUid, status: ServerStatus);
+}
+
+/// What was decided elsewhere.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Decided {
+    /// What a person wants.
+    pub desired: Desired,
+    pub phase: Phase,
+    pub reason: Reason,
+    pub message: Untrusted,
+    /// Of the runner that is to be listened to.
+    pub epoch: Epoch,
+    /// How much of the session's log it was decided by.
+    pub observed: Seq,
+    /// The session is no more.
+    pub gone: bool,
+}
 
 /// Starts and ends runners. One per way of running them.
 pub trait Launcher: Send + Sync + 'static {
@@ -34,7 +71,7 @@ pub struct Launch {
     pub uid: SessionUid,
     pub epoch: Epoch,
     /// What the runner authenticates with; never in an environment or an argument.
-    pub token: secrecy::SecretString,
+    pub token: SecretString,
     pub workspace: Source,
     /// Bytes that the workspace may have.
     pub workspace_bytes: u64,

@@ -3,8 +3,9 @@
 
 use model::{
     approval::{ApprovalRequest, Decision, Subject},
-    event::{ApprovalDecided, Event, QuestionAnswered, RunEnded, Stored},
+    event::{ApprovalDecided, Event, PhaseChanged, QuestionAnswered, RunEnded, Stored},
     id::{AskId, CallId, Epoch, RunnerSeq, Seq},
+    lifecycle::{Phase, Reason},
 };
 use protocol::control::Ask;
 use std::collections::{HashMap, HashSet};
@@ -18,6 +19,8 @@ pub(super) struct Story {
     pub(super) answered: HashMap<AskId, QuestionAnswered>,
     /// The runner's word on the run under way, when it has given it.
     pub(super) ended: Option<RunEnded>,
+    /// When the session was last given something to do.
+    pub(super) woken: Seq,
     /// The last thing that the runner of the latest epoch said.
     said: (Epoch, RunnerSeq),
     approved: Approved,
@@ -50,7 +53,13 @@ impl Story {
                 self.close(&answered.id);
                 self.answered.insert(answered.id.clone(), answered.clone());
             }
-            Event::RunStarted(_) => self.ended = None,
+            Event::RunStarted(_) => {
+                self.ended = None;
+                self.woken = stored.seq;
+            }
+            Event::PhaseChanged(PhaseChanged { phase: Phase::Pending, reason: Reason::Accepted, .. }) => {
+                self.woken = stored.seq;
+            }
             Event::RunEnded(ended) => self.ended = Some(ended.clone()),
             Event::RunFinished(_) => {
                 self.ended = None;

@@ -1,14 +1,21 @@
 //! What people see of a session and say of a new one.
 
-use model::{Untrusted, id::SessionName, limits::Limits};
+use model::{
+    Untrusted,
+    id::{SessionName, SessionRef},
+    limits::Limits,
+};
 use resources::Accepted;
-use std::time::Duration;
+use secrecy::SecretString;
+use std::{sync::Arc, time::Duration};
 use store::SessionRecord;
 
 /// Who asks, as authenticated.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub struct Caller {
     pub name: Untrusted,
+    /// What they proved it with, where it proves them elsewhere too. Never logged or stored.
+    pub credential: Option<Arc<SecretString>>,
 }
 
 #[derive(Debug, Clone)]
@@ -16,6 +23,14 @@ pub struct NewSession {
     pub name: Option<SessionName>,
     /// Without a name: this and five random characters.
     pub generate_name: Option<String>,
+    pub spec: Accepted,
+}
+
+/// A session that somebody else keeps the record of.
+#[derive(Debug, Clone)]
+pub struct Object {
+    pub reference: SessionRef,
+    pub created_by: Untrusted,
     pub spec: Accepted,
 }
 

@@ -1,7 +1,12 @@
 //! Deciding and doing: `plan` until there is nothing to do before a certain time.
 
 use super::{Actor, Command, Drain, ending::finish, instant};
-use crate::sessions::{change::Finish, error::SessionError, registry, seams::Launch};
+use crate::sessions::{
+    change::Finish,
+    error::SessionError,
+    registry,
+    seams::{Launch, Life},
+};
 use model::{
     id::{Digest, Epoch},
     lifecycle::{Phase, Reason, Trigger},
@@ -40,7 +45,11 @@ impl Actor {
             return Ok(Round::Acted);
         }
         let (mut acted, mut until) = (false, None);
-        for action in plan(&self.observed()) {
+        let actions = match &self.registry.life {
+            Life::Planned => plan(&self.observed()),
+            Life::Followed(_) => self.followed(),
+        };
+        for action in actions {
             if let Action::Wait { until: at } = action {
                 until = Some(instant(at));
             } else {
@@ -79,7 +88,7 @@ impl Actor {
     }
 
     /// The runner ends its run in time by itself; this is for one that does not.
-    fn run_timeout(&self) -> Duration {
+    pub(super) fn run_timeout(&self) -> Duration {
         self.run_limit().saturating_add(self.registry.settings.drain)
     }
 

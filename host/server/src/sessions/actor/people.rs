@@ -32,7 +32,7 @@ impl Actor {
         content: Vec<Block>,
     ) -> Result<(RunId, MessageId), SessionError> {
         self.refuse_if_deleting()?;
-        let queued = registry::queued(who, content);
+        let queued = registry::queued(&who.name, content);
         let ids = (queued.run.clone(), queued.message.clone());
         let mut change = self.change();
         change.state.desired = Desired::Run;
@@ -126,15 +126,7 @@ impl Actor {
     pub(super) async fn desire(&mut self, desired: Desired) -> Result<SessionView, SessionError> {
         self.refuse_if_deleting()?;
         let mut change = self.change();
-        change.state.desired = desired;
-        if desired == Desired::Stop && !change.state.queue.is_empty() {
-            let dropped = std::mem::take(&mut change.state.queue).len();
-            change
-                .warn("MessagesDropped", format!("{dropped} messages that waited were dropped by the stop"));
-        }
-        if desired == Desired::Run && change.begin_next().is_none() && change.state.run.is_some() {
-            change.wake();
-        }
+        change.want(desired);
         self.commit(change).await?;
         self.advance().await;
         Ok(self.view())

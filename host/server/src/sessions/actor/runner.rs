@@ -9,7 +9,7 @@ use crate::sessions::{
 };
 use model::{
     event::{Author, Event, Live, Origin, PinnedPlugin, RunnerBound, Warning},
-    id::Epoch,
+    id::{Epoch, RunnerSeq},
     lifecycle::{Phase, Reason, Trigger},
     limits::Limits,
     plan::Runner,
@@ -44,8 +44,12 @@ impl Actor {
             return Err(ConnectError::NotWanted);
         }
         let version = VERSIONS.agree(hello.versions).ok_or(ConnectError::Version)?;
-        let id = ConnectionId(self.next_id());
         let resumes = hello.resumes.is_some_and(|resume| resume.epoch == epoch);
+        if !resumes && self.story.said(epoch) > RunnerSeq(0) {
+            // Another process than the one that spoke under this epoch: its own epoch is on its way.
+            return Err(ConnectError::NotYet);
+        }
+        let id = ConnectionId(self.next_id());
         tracing::info!(session = %self.record.reference, %epoch, resumes, "runner dialled in");
         // A connection that is replaced ends with its sender.
         self.link = Some(Link { id, to, hello, bound: resumes, revoked: vec![], bye: false });
@@ -352,7 +356,7 @@ impl Actor {
     }
 
     /// The connection is over; the runner may come back, unless it said that it ends.
-    fn unlink(&mut self) {
+    pub(super) fn unlink(&mut self) {
         let Some(link) = self.link.take() else { return };
         self.give_up_snapshot();
         // What it has not answered is answered as without a runner.
@@ -371,7 +375,7 @@ impl Actor {
         }
     }
 
-    fn stop_counting(&mut self) {
+    pub(super) fn stop_counting(&mut self) {
         if let Some(since) = self.active_since.take() {
             let active = u64::try_from(since.elapsed().as_millis()).unwrap_or(u64::MAX);
             self.record.state.run_active_ms = self.record.state.run_active_ms.saturating_add(active);
@@ -379,7 +383,7 @@ impl Actor {
     }
 
     /// It is asked again of the next connection.
-    fn give_up_snapshot(&mut self) {
+    pub(super) fn give_up_snapshot(&mut self) {
         if matches!(self.ending, Some(Ending::Asked { .. })) {
             self.ending = None;
         }
@@ -433,7 +437,7 @@ impl Actor {
         self.gone(epoch, message);
     }
 
-    fn gone(&mut self, epoch: Epoch, message: String) {
+    pub(super) fn gone(&mut self, epoch: Epoch, message: String) {
         self.drain = None;
         self.exited = Some(message);
         self.runner = Runner::Gone { epoch };

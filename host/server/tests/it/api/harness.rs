@@ -1,6 +1,6 @@
 //! The API over TCP on loopback, around the world of sessions.
 
-use crate::sessions::world::{Play, World};
+use crate::sessions::world::{Play, World, me};
 use eventsource_stream::Eventsource;
 use futures::StreamExt;
 use reqwest::{Client, Method, RequestBuilder, Response};
@@ -10,9 +10,10 @@ use server::{
     auth::Token,
     catalogue::{Catalogue, Key, Places},
     listen::{self, Hosts},
-    settings::Projects,
+    records::InStore,
+    settings::{Folder, Projects},
 };
-use std::{net::SocketAddr, path::PathBuf, time::Duration};
+use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 use telemetry::{Health, Metrics, Shutdown};
 
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -44,14 +45,15 @@ impl Server {
         };
         let key = Key::open(&dir.join("key")).unwrap();
         let catalogue = Catalogue::open(places, key, health.clone()).unwrap();
-        let projects = Projects::open(dir.join("settings"), health.clone()).unwrap();
-        projects.create(&"p".parse().unwrap(), Default::default()).unwrap();
+        let projects = Folder::open(dir.join("settings"), health.clone()).unwrap();
+        projects.create(&me(), &"p".parse().unwrap(), Default::default()).await.unwrap();
         let api = Api::new(Parts {
             sessions: world.sessions.clone(),
             broker: world.broker(),
             catalogue: catalogue.clone(),
-            projects,
-            token: Token::open(&dir.join("token"), "me").unwrap(),
+            projects: Arc::new(projects),
+            records: Arc::new(InStore),
+            callers: Arc::new(Token::open(&dir.join("token"), "me").unwrap()),
             health: health.clone(),
             metrics: Metrics::new(),
             shutdown: Shutdown::new(),

@@ -1,20 +1,22 @@
-use server::{Config, Server, StartError};
+use server::{Config, Place, Server, StartError};
 use std::{net::SocketAddr, os::unix::fs::PermissionsExt, path::Path, time::Duration};
 use store::{Durability, StoreError};
 use telemetry::Supervisor;
 
-fn config(dir: &Path, listen: Option<SocketAddr>) -> Config {
+fn here(listen: Option<SocketAddr>) -> Place {
+    Place::Here { listen, user: "me".to_owned() }
+}
+
+fn config(dir: &Path) -> Config {
     Config {
         data_dir: dir.join("data"),
         programs: dir.to_owned(),
         plugins: dir.join("plugins"),
-        listen,
         endpoint: None,
         script: None,
         default_model: None,
         exceptions: vec![],
         runner_log: "info".to_owned(),
-        user: "me".to_owned(),
         durability: Durability::Process,
         sessions: server::sessions::Settings::shipped(),
         confinement: Default::default(),
@@ -25,8 +27,9 @@ fn config(dir: &Path, listen: Option<SocketAddr>) -> Config {
 async fn one_server_per_folder_and_only_for_its_user() {
     let dir = tempfile::tempdir().unwrap();
     let (supervisor, ended) = Supervisor::new();
-    let running =
-        Server::start(config(dir.path(), Some("127.0.0.1:0".parse().unwrap())), &supervisor).await.unwrap();
+    let running = Server::start(config(dir.path()), here(Some("127.0.0.1:0".parse().unwrap())), &supervisor)
+        .await
+        .unwrap();
     let data = dir.path().join("data");
     for (path, mode) in [
         ("", 0o700),
@@ -40,8 +43,8 @@ async fn one_server_per_folder_and_only_for_its_user() {
         let found = std::fs::metadata(data.join(path)).unwrap().permissions().mode() & 0o777;
         assert_eq!(found, mode, "{path}");
     }
-    let token = std::fs::read_to_string(&running.token_path).unwrap();
-    let socket = reqwest::Client::builder().unix_socket(running.api_socket.clone()).build().unwrap();
+    let token = std::fs::read_to_string(data.join("token")).unwrap();
+    let socket = reqwest::Client::builder().unix_socket(data.join("run/api.sock")).build().unwrap();
     let version = socket.get("http://localhost/api/version").bearer_auth(&token).send().await.unwrap();
     assert_eq!(version.status(), 200);
     // The API's token is nothing to the runners' socket.
@@ -52,7 +55,7 @@ async fn one_server_per_folder_and_only_for_its_user() {
     assert_eq!(reqwest::get(&tcp).await.unwrap().status(), 200);
 
     let (second, _ended) = Supervisor::new();
-    let error = Server::start(config(dir.path(), None), &second).await.err().unwrap();
+    let error = Server::start(config(dir.path()), here(None), &second).await.err().unwrap();
     assert!(matches!(error, StartError::Store(StoreError::InUse)), "{error}");
     assert_eq!(
         socket.get("http://localhost/health").send().await.unwrap().status(),
@@ -64,7 +67,7 @@ async fn one_server_per_folder_and_only_for_its_user() {
     supervisor.wait(ended, Duration::from_secs(10)).await.unwrap();
     running.close().await;
     let (third, ended) = Supervisor::new();
-    let again = Server::start(config(dir.path(), None), &third).await.unwrap();
+    let again = Server::start(config(dir.path()), here(None), &third).await.unwrap();
     again.shutdown.request();
     third.wait(ended, Duration::from_secs(10)).await.unwrap();
 }
@@ -73,9 +76,9 @@ async fn one_server_per_folder_and_only_for_its_user() {
 async fn where_it_may_not_listen_it_does_not_start() {
     let dir = tempfile::tempdir().unwrap();
     let (supervisor, _ended) = Supervisor::new();
-    let open = Server::start(config(dir.path(), Some("0.0.0.0:0".parse().unwrap())), &supervisor).await;
+    let open = Server::start(config(dir.path()), here(Some("0.0.0.0:0".parse().unwrap())), &supervisor).await;
     assert!(open.err().unwrap().to_string().contains("127.0.0.1"));
     std::fs::set_permissions(dir.path().join("data"), std::fs::Permissions::from_mode(0o755)).unwrap();
-    let exposed = Server::start(config(dir.path(), None), &supervisor).await;
+    let exposed = Server::start(config(dir.path()), here(None), &supervisor).await;
     assert!(exposed.err().unwrap().to_string().contains("chmod 700"));
 }

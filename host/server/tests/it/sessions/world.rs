@@ -16,7 +16,7 @@ use server::{
     broker::{Broker, BrokerConfig, Models, RetryPolicy},
     gateway,
     sessions::{
-        Caller, Exited, Launch, LaunchError, Launcher, Material, Missing, NewSession, SessionError,
+        Caller, Exited, Launch, LaunchError, Launcher, Life, Material, Missing, NewSession, SessionError,
         SessionView, Sessions, Settings, Surroundings, Tail, Wanted,
     },
 };
@@ -177,7 +177,8 @@ impl World {
         let socket = dir.path().join("runner.sock");
         let launcher = Arc::new(FakeLauncher { runners: runners.clone(), play, socket: socket.clone() });
         let store = Store::open(dir.path(), Durability::Process).unwrap();
-        let sessions = Sessions::open(store, launcher, Arc::new(Nothing), settings).await.unwrap();
+        let sessions =
+            Sessions::open(store, Life::Planned, launcher, Arc::new(Nothing), settings).await.unwrap();
         let router = gateway::router(sessions.clone(), broker(&sessions));
         let _ = std::fs::remove_file(&socket);
         let listener = UnixListener::bind(&socket).unwrap();
@@ -277,7 +278,7 @@ fn broker(sessions: &Sessions) -> Broker {
 }
 
 pub(crate) fn me() -> Caller {
-    Caller { name: "me".into() }
+    Caller { name: "me".into(), credential: None }
 }
 
 pub(crate) fn text(text: &str) -> Vec<Block> {
