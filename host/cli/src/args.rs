@@ -97,11 +97,36 @@ pub(crate) enum Verb {
 
 #[derive(Debug, Args)]
 pub(crate) struct UpArgs {
-    /// Also serve REST on this TCP address; loopback only.
+    /// Also serve REST on this TCP address; loopback only. With --cluster: where to serve it [default: 0.0.0.0:8443].
     #[arg(long, value_name = "ADDR")]
     pub(crate) listen: Option<SocketAddr>,
     #[command(flatten)]
+    pub(crate) cluster: ClusterArgs,
+    #[command(flatten)]
     pub(crate) model: ModelArgs,
+}
+
+/// For a server that is part of a cluster.
+#[derive(Debug, Args)]
+pub(crate) struct ClusterArgs {
+    /// Serve a Kubernetes cluster: sessions are its AgenticSessions, callers its users, runners its pods.
+    #[arg(long)]
+    pub(crate) cluster: bool,
+    /// Where runners dial in.
+    #[arg(long, value_name = "ADDR", default_value = "0.0.0.0:8444", requires = "cluster")]
+    pub(crate) runners: SocketAddr,
+    /// The namespace that the server is in.
+    #[arg(
+        long,
+        env = "POD_NAMESPACE",
+        value_name = "NAME",
+        default_value = "vteam-system",
+        hide_env_values = true
+    )]
+    pub(crate) namespace: String,
+    /// Name of the Service in front of it.
+    #[arg(long, value_name = "NAME", default_value = "vteam-server", requires = "cluster")]
+    pub(crate) service: String,
 }
 
 #[derive(Debug, Args)]

@@ -1,6 +1,7 @@
 //! The server inside this process: for `up`, and for `run` where none runs yet.
 
 use crate::{
+    args::ClusterArgs,
     exit::{Code, Failure, Outcome},
     settings::{self, Settings, Upstream},
 };
@@ -23,6 +24,7 @@ const ANTHROPIC: &str = "https://api.anthropic.com";
 
 pub(crate) struct Embedded {
     running: Running,
+    scheme: &'static str,
     supervisor: Supervisor,
     ended: Ended,
 }
@@ -33,17 +35,44 @@ impl Embedded {
         upstream: Upstream,
         listen: Option<SocketAddr>,
     ) -> Outcome<Self> {
-        let config = config(settings, upstream).await?;
+        let config = config(settings, upstream, confinement(&settings.bin_dir).await?)?;
         let place = Place::Here { listen, user: settings::user() };
         let (supervisor, ended) = Supervisor::new();
         let running =
             Server::start(config, place, &supervisor).await.map_err(|error| not_started(settings, &error))?;
-        Ok(Self { running, supervisor, ended })
+        Ok(Self { running, scheme: "http", supervisor, ended })
+    }
+
+    /// A server of the cluster that this process is on.
+    pub(crate) async fn on_cluster(
+        settings: &Settings,
+        upstream: Upstream,
+        listen: Option<SocketAddr>,
+        args: &ClusterArgs,
+    ) -> Outcome<Self> {
+        // What its nodes can keep is said by each runner.
+        let config = config(settings, upstream, Confinement::default())?;
+        let told = cluster::Settings {
+            pki: settings.data_dir.join("pki"),
+            namespace: args.namespace.clone(),
+            service: args.service.clone(),
+            api: listen.unwrap_or_else(|| SocketAddr::from(([0, 0, 0, 0], 8443))),
+            runners: args.runners,
+        };
+        let (cluster, place) = cluster::Cluster::connect(&told)
+            .await
+            .map_err(|error| Failure::of(Code::Failed, "cannot serve the cluster", &error))?;
+        let (supervisor, ended) = Supervisor::new();
+        let running = Server::start(config, Place::Elsewhere(place), &supervisor)
+            .await
+            .map_err(|error| not_started(settings, &error))?;
+        cluster.follow(&running, &supervisor);
+        Ok(Self { running, scheme: "https", supervisor, ended })
     }
 
     /// Where REST is served over TCP.
     pub(crate) fn url(&self) -> Option<String> {
-        self.running.tcp_addr.map(|address| format!("http://{address}"))
+        self.running.tcp_addr.map(|address| format!("{}://{address}", self.scheme))
     }
 
     /// Serves until SIGINT, SIGTERM or a failure of its own.
@@ -59,7 +88,7 @@ impl Embedded {
     }
 
     async fn drain(self) -> Outcome {
-        let Self { running, supervisor, ended } = self;
+        let Self { running, supervisor, ended, .. } = self;
         let stopped = supervisor.wait(ended, DRAIN).await;
         running.close().await;
         match stopped {
@@ -73,7 +102,7 @@ impl Embedded {
     }
 }
 
-async fn config(settings: &Settings, upstream: Upstream) -> Outcome<Config> {
+fn config(settings: &Settings, upstream: Upstream, confinement: Confinement) -> Outcome<Config> {
     let script = match &upstream {
         Upstream::Scripted(path) => Some(path.clone()),
         _ => None,
@@ -89,7 +118,7 @@ async fn config(settings: &Settings, upstream: Upstream) -> Outcome<Config> {
         runner_log: settings.log.clone().unwrap_or_else(|| "info".to_owned()),
         durability: store::Durability::Full,
         sessions: server::sessions::Settings::shipped(),
-        confinement: confinement(&settings.bin_dir).await?,
+        confinement,
     })
 }
 

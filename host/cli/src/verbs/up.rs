@@ -16,6 +16,10 @@ pub(super) async fn run(settings: &Settings, args: &UpArgs) -> Outcome {
         .map_err(|e| Failure::of(Code::Usage, "cannot set up the log", &e))?;
     let upstream = Upstream::read(&args.model)?;
     let about = about(&upstream);
+    if args.cluster.cluster {
+        let embedded = Embedded::on_cluster(settings, upstream, args.listen, &args.cluster).await?;
+        return embedded.until_signalled().await;
+    }
     let embedded = Embedded::start(settings, upstream, args.listen).await?;
     announce(settings, &embedded, &about)?;
     embedded.until_signalled().await

@@ -1,0 +1,196 @@
+//! Who calls, and what they may: said by the cluster's API server, asked with the caller's own token. What the server's own
+//! account may do counts for nothing here.
+
+use futures::future::BoxFuture;
+use http::HeaderMap;
+use k8s_openapi::api::{
+    authentication::v1::SelfSubjectReview,
+    authorization::v1::{ResourceAttributes, SelfSubjectAccessReview, SelfSubjectAccessReviewSpec},
+};
+use kube::{Api, Client, Config, api::PostParams, config::AuthInfo};
+use secrecy::{ExposeSecret as _, SecretString};
+use server::{
+    access::{Access, Callers},
+    auth,
+    problem::Problem,
+    sessions::Caller,
+};
+use sha2::{Digest as _, Sha256};
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::{Duration, Instant},
+};
+
+/// How long an answer of the API server counts.
+const ANSWERED: Duration = Duration::from_secs(5);
+/// How long a caller's connections are kept.
+const KEPT: Duration = Duration::from_secs(60);
+/// The API server's own bound is far below it.
+const TOKEN_BYTES: usize = 16 * 1024;
+
+type Key = [u8; 32];
+
+/// Clients of the API server that act as callers.
+pub(crate) struct Clients {
+    /// How to reach the API server, as nobody.
+    config: Config,
+    known: Mutex<HashMap<Key, Known>>,
+}
+
+struct Known {
+    client: Client,
+    since: Instant,
+    /// Who the API server says that it is.
+    name: Option<(String, Instant)>,
+    may: HashMap<Access, (bool, Instant)>,
+}
+
+impl Clients {
+    pub(crate) fn new(mut config: Config) -> Self {
+        config.auth_info = AuthInfo::default();
+        Self { config, known: Mutex::default() }
+    }
+
+    /// The API server, as this caller.
+    ///
+    /// # Errors
+    /// When the caller has no token of their own, or it cannot be sent.
+    pub(crate) fn of(&self, caller: &Caller) -> Result<Client, Problem> {
+        let token = caller.credential.as_deref().ok_or_else(|| unauthorized("this caller has no token"))?;
+        self.client(token)
+    }
+
+    fn client(&self, token: &SecretString) -> Result<Client, Problem> {
+        let key = key(token);
+        let mut known = self.known();
+        known.retain(|_, known| known.since.elapsed() < KEPT);
+        if let Some(known) = known.get(&key) {
+            return Ok(known.client.clone());
+        }
+        let mut config = self.config.clone();
+        config.auth_info.token = Some(token.clone());
+        let client = Client::try_from(config)
+            .map_err(|error| Problem::failed("the API server cannot be asked", &error))?;
+        let new = Known { client: client.clone(), since: Instant::now(), name: None, may: HashMap::new() };
+        known.insert(key, new);
+        Ok(client)
+    }
+
+    fn known(&self) -> MutexGuard<'_, HashMap<Key, Known>> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    async fn who(&self, token: &SecretString) -> Result<String, Problem> {
+        let client = self.client(token)?;
+        let key = key(token);
+        let fresh = |known: &Known| known.name.clone().filter(|(_, at)| at.elapsed() < ANSWERED);
+        if let Some((name, _)) = self.known().get(&key).and_then(fresh) {
+            return Ok(name);
+        }
+        let review = Api::<SelfSubjectReview>::all(client)
+            .create(&PostParams::default(), &SelfSubjectReview::default())
+            .await
+            .map_err(|error| refused(&error))?;
+        let user = review.status.and_then(|status| status.user_info).and_then(|user| user.username);
+        let name = user.ok_or_else(|| unauthorized("the cluster does not know whose token this is"))?;
+        if let Some(known) = self.known().get_mut(&key) {
+            known.name = Some((name.clone(), Instant::now()));
+        }
+        Ok(name)
+    }
+
+    /// Whether the caller may, by the cluster's own rules.
+    ///
+    /// # Errors
+    /// When the API server cannot be asked.
+    pub(crate) async fn may(&self, caller: &Caller, access: &Access) -> Result<bool, Problem> {
+        let token = caller.credential.as_deref().ok_or_else(|| unauthorized("this caller has no token"))?;
+        let client = self.client(token)?;
+        let key = key(token);
+        let fresh = |known: &Known| known.may.get(access).copied().filter(|(_, at)| at.elapsed() < ANSWERED);
+        if let Some((may, _)) = self.known().get(&key).and_then(fresh) {
+            return Ok(may);
+        }
+        let answer = Api::<SelfSubjectAccessReview>::all(client)
+            .create(&PostParams::default(), &asked(access))
+            .await
+            .map_err(|error| refused(&error))?;
+        let may = answer.status.is_some_and(|status| status.allowed && status.denied != Some(true));
+        if let Some(known) = self.known().get_mut(&key) {
+            known.may.retain(|_, (_, at)| at.elapsed() < ANSWERED);
+            known.may.insert(access.clone(), (may, Instant::now()));
+        }
+        Ok(may)
+    }
+}
+
+fn asked(access: &Access) -> SelfSubjectAccessReview {
+    let group = resources::API_VERSION.split_once('/').map(|(group, _)| group.to_owned());
+    SelfSubjectAccessReview {
+        spec: SelfSubjectAccessReviewSpec {
+            resource_attributes: Some(ResourceAttributes {
+                group,
+                verb: Some(access.verb.to_owned()),
+                resource: Some(access.resource.to_owned()),
+                namespace: Some(access.project.to_string()),
+                name: access.name.clone(),
+                ..ResourceAttributes::default()
+            }),
+            ..SelfSubjectAccessReviewSpec::default()
+        },
+        ..SelfSubjectAccessReview::default()
+    }
+}
+
+impl Callers for Clients {
+    fn identify<'a>(&'a self, headers: &'a HeaderMap) -> BoxFuture<'a, Result<Caller, Problem>> {
+        Box::pin(async move {
+            let token = auth::bearer(headers)
+                .filter(|token| !token.is_empty() && token.len() <= TOKEN_BYTES)
+                .ok_or_else(|| unauthorized("send `Authorization: Bearer <token>`: one that `kubectl create token` gives, or your own"))?;
+            let token = SecretString::from(token);
+            let name = self.who(&token).await?;
+            Ok(Caller { name: name.as_str().into(), credential: Some(Arc::new(token)) })
+        })
+    }
+
+    fn permit<'a>(&'a self, caller: &'a Caller, access: Access) -> BoxFuture<'a, Result<(), Problem>> {
+        Box::pin(async move {
+            if self.may(caller, &access).await? {
+                return Ok(());
+            }
+            let Access { verb, resource, project, .. } = &access;
+            let name = model::render::line(&caller.name, 200);
+            Err(Problem::forbidden(format!(
+                "{name} may not {verb} {resource} in the project {project}: ask whoever administers it for a role there"
+            )))
+        })
+    }
+}
+
+fn key(token: &SecretString) -> Key {
+    Sha256::digest(token.expose_secret()).into()
+}
+
+fn unauthorized(detail: &str) -> Problem {
+    Problem::unauthorized(detail)
+}
+
+/// What the API server's refusal means for the caller.
+pub(crate) fn refused(error: &kube::Error) -> Problem {
+    let kube::Error::Api(answer) = error else {
+        return Problem::failed("the cluster's API server cannot be asked", error);
+    };
+    // It speaks of what the caller wrote and of names; it is shown as it is, one line of it.
+    let message = model::render::line(&answer.message.as_str().into(), 2000);
+    match answer.code {
+        401 => Problem::unauthorized("the cluster does not know this token, or it is over: get a new one"),
+        403 => Problem::forbidden(message),
+        404 => Problem::not_found(message),
+        409 => Problem::conflict(message),
+        400 | 422 => Problem::invalid(message),
+        429 | 503 | 504 => Problem::unavailable("the cluster's API server is busy; try again"),
+        _ => Problem::failed("the cluster's API server refused", error),
+    }
+}

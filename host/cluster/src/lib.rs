@@ -1,0 +1,99 @@
+//! A server on a cluster: each of its seams, with the cluster's API server behind it.
+//!
+//! [`Cluster::connect`] makes the seams; [`Cluster::follow`] then keeps the server's sessions true to their objects. What
+//! is decided by whom stands in `docs/adr/0009` and `0011`.
+
+mod callers;
+mod follow;
+mod kinds;
+mod objects;
+mod pki;
+mod projects;
+mod records;
+mod runners;
+mod status;
+
+use callers::Clients;
+use kube::{Client, Config};
+use projects::Namespaces;
+use runners::Runners;
+use server::{Elsewhere, sessions::Life};
+use status::Writer;
+use std::{net::SocketAddr, path::PathBuf, sync::Arc};
+use telemetry::{Health, Supervisor};
+
+pub use pki::PkiError;
+
+/// What the process was told.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// Where certificates are kept.
+    pub pki: PathBuf,
+    /// The namespace that the server itself is in.
+    pub namespace: String,
+    /// The server's Service there: its name is in the certificate.
+    pub service: String,
+    pub api: SocketAddr,
+    pub runners: SocketAddr,
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum ClusterError {
+    #[error("there is no cluster to reach: run it in a pod with a service account, or set KUBECONFIG")]
+    Config(#[source] kube::config::InferConfigError),
+    #[error("the cluster's API server cannot be reached")]
+    Client(#[source] kube::Error),
+    #[error(transparent)]
+    Pki(#[from] PkiError),
+    #[error("the certificate of the server's CA cannot be published as the ConfigMap {name}")]
+    Publish { name: String, source: kube::Error },
+}
+
+/// The cluster that a server is on.
+pub struct Cluster {
+    client: Client,
+    runners: Arc<Runners>,
+    namespaces: Arc<Namespaces>,
+    writer: Arc<Writer>,
+}
+
+impl Cluster {
+    /// The seams for a server, from the surroundings that the process finds itself in.
+    ///
+    /// # Errors
+    /// Each says what to do.
+    pub async fn connect(settings: &Settings) -> Result<(Self, Elsewhere), ClusterError> {
+        let config = Config::infer().await.map_err(ClusterError::Config)?;
+        let client = Client::try_from(config.clone()).map_err(ClusterError::Client)?;
+        let identity = pki::Identity::open(&settings.pki, &settings.service, &settings.namespace)?;
+        pki::publish(&client, &settings.namespace, &settings.service, identity.ca_pem()).await?;
+        let writer = Arc::new(Writer::new(client.clone()));
+        let runners = Arc::new(Runners::new(client.clone(), Arc::clone(&writer)));
+        let clients = Arc::new(Clients::new(config));
+        let namespaces = Arc::new(Namespaces::new(Arc::clone(&clients)));
+        let elsewhere = Elsewhere {
+            life: Life::Followed(Arc::clone(&runners) as _),
+            launcher: Arc::new(runners::NotHere),
+            projects: Arc::clone(&namespaces) as _,
+            records: Arc::new(records::Objects::new(Arc::clone(&clients), Arc::clone(&namespaces))),
+            callers: clients,
+            api: settings.api,
+            runners: settings.runners,
+            tls: identity.server_config()?,
+        };
+        Ok((Self { client, runners, namespaces, writer }, elsewhere))
+    }
+
+    /// Follows settings and sessions from now on, until shutdown.
+    pub fn follow(self, running: &server::Running, supervisor: &Supervisor) {
+        let Self { client, runners, namespaces, writer } = self;
+        let (shutdown, health): (_, Health) = (&running.shutdown, running.health.clone());
+        supervisor.critical("status", writer.write(shutdown.clone()));
+        supervisor.critical(
+            "projects",
+            Arc::clone(&namespaces).follow(client.clone(), shutdown.clone(), health.clone()),
+        );
+        let follower = follow::Follower::new(client, runners, namespaces, running.sessions.clone(), health);
+        supervisor.critical("sessions", follower.follow(shutdown.clone()));
+    }
+}

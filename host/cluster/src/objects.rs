@@ -1,0 +1,130 @@
+//! A session's object, read.
+
+use kube::{ResourceExt as _, core::DynamicObject};
+use model::{
+    Untrusted,
+    id::{Epoch, Seq, SessionRef, SessionUid},
+    lifecycle::{Phase, Reason},
+    plan::Desired,
+};
+use resources::{
+    AgenticSessionStatus, Invalid, ProjectPolicy,
+    session::{Metadata, OperatingMode, Posted},
+};
+use serde_json::Value;
+use server::sessions::{Decided, Object};
+
+/// Who made the session, as the server wrote it for the caller.
+pub(crate) const CREATED_BY: &str = "vteam.ambient-code/created-by";
+
+/// What an object says, as far as it can be read.
+pub(crate) struct Seen {
+    pub(crate) uid: SessionUid,
+    pub(crate) reference: SessionRef,
+    /// Grows with each change of the object (KEP-5504).
+    pub(crate) version: u64,
+    /// The pod that the operator recorded.
+    pub(crate) pod: Option<String>,
+    pub(crate) decided: Decided,
+    /// A server had it before.
+    pub(crate) has_log: bool,
+    created_by: Untrusted,
+    labels: std::collections::BTreeMap<String, String>,
+    spec: Value,
+}
+
+impl Seen {
+    /// `None`: it has no uid or name that can be one of ours.
+    pub(crate) fn read(object: &DynamicObject, gone: bool) -> Option<Self> {
+        let uid = object.metadata.uid.as_deref()?.parse().ok()?;
+        let project = object.metadata.namespace.as_deref()?.parse().ok()?;
+        let name = object.metadata.name.as_deref()?.parse().ok()?;
+        let spec = object.data.get("spec").cloned().unwrap_or_default();
+        // Only our own roles write it; what cannot be read of it is not there.
+        let status = object.data.get("status").cloned().unwrap_or_default();
+        let status: AgenticSessionStatus = serde_json::from_value(status).unwrap_or_default();
+        let created_by = object.annotations().get(CREATED_BY).map_or("unknown", String::as_str);
+        let operator = status.operator;
+        let mode = spec.get("operatingMode").cloned();
+        let mode = mode.and_then(|mode| serde_json::from_value(mode).ok());
+        Some(Self {
+            uid,
+            reference: SessionRef { project, name },
+            version: object.metadata.resource_version.as_deref().and_then(|v| v.parse().ok()).unwrap_or(0),
+            pod: operator.pod_uid,
+            decided: Decided {
+                desired: desired(mode),
+                phase: operator.phase.unwrap_or(Phase::Pending),
+                reason: operator.reason.map_or(Reason::Accepted, reason),
+                message: operator.message.unwrap_or_default().as_str().into(),
+                epoch: Epoch(operator.epoch.unwrap_or(0)),
+                observed: Seq(operator.observed_work.unwrap_or(0)),
+                gone: gone || object.metadata.deletion_timestamp.is_some(),
+            },
+            has_log: status.server.work.is_some(),
+            created_by: created_by.into(),
+            labels: object.labels().clone(),
+            spec,
+        })
+    }
+
+    /// What is to be done, by the project's policy.
+    pub(crate) fn accept(&self, policy: &ProjectPolicy) -> Result<Object, Invalid> {
+        let spec = resources::session::read(&self.spec)?.spec;
+        let metadata = Metadata { labels: self.labels.clone(), ..Metadata::default() };
+        let spec = Posted { metadata, spec, raw: self.spec.clone() }.accept(policy)?;
+        Ok(Object { reference: self.reference.clone(), created_by: self.created_by.clone(), spec })
+    }
+}
+
+fn desired(mode: Option<OperatingMode>) -> Desired {
+    match mode {
+        None | Some(OperatingMode::Running) => Desired::Run,
+        Some(OperatingMode::Suspended) => Desired::Suspend,
+        Some(OperatingMode::Stopped) => Desired::Stop,
+    }
+}
+
+fn reason(word: String) -> Reason {
+    serde_json::from_value(Value::String(word.clone())).unwrap_or(Reason::Other(word))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn seen(object: Value) -> Option<Seen> {
+        Seen::read(&serde_json::from_value(object).unwrap(), false)
+    }
+
+    #[test]
+    fn what_an_object_says() {
+        let seen = seen(json!({
+            "apiVersion": resources::API_VERSION, "kind": "AgenticSession",
+            "metadata": {"name": "s", "namespace": "p", "uid": "0d6b9a2e-1f0c-4d4f-8f0e-0a6c4d1f2b3c", "resourceVersion": "71",
+                "annotations": {CREATED_BY: "ada"}},
+            "spec": {"prompt": "do it", "operatingMode": "Stopped"},
+            "status": {"phase": "Creating", "reason": "RunnerStarting", "epoch": 2, "podUid": "u", "observedWork": 7,
+                "work": {"seq": 9, "hasWork": true}},
+        }))
+        .unwrap();
+        assert_eq!((seen.version, seen.pod.as_deref(), seen.has_log), (71, Some("u"), true));
+        let Decided { desired, phase, reason, epoch, observed, gone, .. } = &seen.decided;
+        assert_eq!((*desired, *phase, *epoch, *observed), (Desired::Stop, Phase::Creating, Epoch(2), Seq(7)));
+        assert_eq!((reason, *gone), (&Reason::RunnerStarting, false));
+        let policy = ProjectPolicy::try_from(resources::ProjectSettingsSpec::default()).unwrap();
+        let object = seen.accept(&policy).unwrap();
+        assert_eq!((object.spec.prompt.as_str(), object.created_by.raw()), ("do it", "ada"));
+    }
+
+    #[test]
+    fn what_is_malformed_is_no_session() {
+        assert!(seen(json!({"apiVersion": "v1", "kind": "x", "metadata": {"name": "s"}})).is_none());
+        let odd = json!({"apiVersion": "v1", "kind": "x", "metadata": {"name": "s", "namespace": "p", "uid": "u"},
+            "spec": {"prompt": 7}, "status": 3});
+        let odd = seen(odd).unwrap();
+        let policy = ProjectPolicy::try_from(resources::ProjectSettingsSpec::default()).unwrap();
+        assert!(odd.accept(&policy).is_err());
+    }
+}

@@ -1,0 +1,281 @@
+//! Projects: namespaces with a label, and the ProjectSettings in each.
+
+use crate::{callers::Clients, kinds};
+use futures::{StreamExt as _, future::BoxFuture};
+use k8s_openapi::api::core::v1::Namespace;
+use kube::{
+    Api, Client, ResourceExt as _,
+    api::PostParams,
+    core::DynamicObject,
+    runtime::{WatchStreamExt as _, watcher},
+};
+use model::id::ProjectName;
+use resources::{ProjectPolicy, ProjectSettings, ProjectSettingsSpec, project};
+use serde_json::json;
+use server::{
+    access::Access,
+    sessions::Caller,
+    settings::{Project, Projects, SettingsError},
+};
+use std::{
+    collections::{HashMap, HashSet},
+    io,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+use telemetry::{Health, Shutdown};
+use tokio::sync::Notify;
+
+/// What makes a namespace a project.
+pub(crate) const LABEL: &str = "vteam.ambient-code/project";
+
+pub(crate) struct Namespaces {
+    clients: Arc<Clients>,
+    seen: Mutex<Seen>,
+    /// A project, or its settings, changed.
+    pub(crate) news: Notify,
+}
+
+#[derive(Default)]
+struct Seen {
+    labelled: HashSet<ProjectName>,
+    settings: HashMap<ProjectName, Arc<Project>>,
+    /// Of settings that are not valid and never were.
+    invalid: HashMap<ProjectName, String>,
+    /// Which of the two lists were read.
+    read: (bool, bool),
+}
+
+impl Namespaces {
+    pub(crate) fn new(clients: Arc<Clients>) -> Self {
+        Self { clients, seen: Mutex::default(), news: Notify::new() }
+    }
+
+    /// Waits until all projects and settings were read once.
+    pub(crate) async fn read(&self) {
+        loop {
+            let news = self.news.notified();
+            if self.seen().read == (true, true) {
+                return;
+            }
+            news.await;
+        }
+    }
+
+    pub(crate) async fn follow(
+        self: Arc<Self>,
+        client: Client,
+        shutdown: Shutdown,
+        health: Health,
+    ) -> io::Result<()> {
+        tokio::select! {
+            () = self.follow_namespaces(client.clone()) => {}
+            () = self.follow_settings(client, health) => {}
+            () = shutdown.requested() => {}
+        }
+        Ok(())
+    }
+
+    async fn follow_namespaces(&self, client: Client) {
+        let config = watcher::Config::default().labels(&format!("{LABEL}=true"));
+        let mut events = watcher(Api::<Namespace>::all(client), config).default_backoff().boxed();
+        let mut listed = HashSet::new();
+        while let Some(event) = events.next().await {
+            let mut seen = self.seen();
+            match event {
+                Ok(watcher::Event::Init) => listed.clear(),
+                Ok(watcher::Event::InitApply(namespace)) => listed.extend(namespace.name_any().parse()),
+                Ok(watcher::Event::InitDone) => {
+                    seen.labelled = std::mem::take(&mut listed);
+                    seen.read.0 = true;
+                }
+                Ok(watcher::Event::Apply(namespace)) => seen.labelled.extend(namespace.name_any().parse()),
+                Ok(watcher::Event::Delete(namespace)) => {
+                    if let Ok(name) = namespace.name_any().parse() {
+                        seen.labelled.remove::<ProjectName>(&name);
+                    }
+                }
+                Err(error) => {
+                    tracing::warn!(error = %telemetry::field::chain(&error), "projects are not followed for now")
+                }
+            }
+            drop(seen);
+            self.news.notify_waiters();
+        }
+    }
+
+    async fn follow_settings(&self, client: Client, health: Health) {
+        let kind = kinds::settings();
+        let api = Api::<DynamicObject>::all_with(client, &kind);
+        let mut events = watcher::watcher(api, watcher::Config::default()).default_backoff().boxed();
+        let mut listed = Vec::new();
+        while let Some(event) = events.next().await {
+            match event {
+                Ok(watcher::Event::Init) => listed.clear(),
+                Ok(watcher::Event::InitApply(object)) => listed.push(object),
+                Ok(watcher::Event::InitDone) => {
+                    let there: HashSet<ProjectName> = listed.iter().filter_map(of).collect();
+                    let mut seen = self.seen();
+                    seen.settings.retain(|name, _| there.contains(name));
+                    seen.invalid.retain(|name, _| there.contains(name));
+                    listed.drain(..).for_each(|object| seen.take(&object, &health));
+                    seen.read.1 = true;
+                }
+                Ok(watcher::Event::Apply(object)) => self.seen().take(&object, &health),
+                Ok(watcher::Event::Delete(object)) => {
+                    if let Some(name) = of(&object) {
+                        let mut seen = self.seen();
+                        seen.settings.remove(&name);
+                        seen.invalid.remove(&name);
+                    }
+                }
+                Err(error) => {
+                    tracing::warn!(error = %telemetry::field::chain(&error), "settings are not followed for now")
+                }
+            }
+            self.news.notify_waiters();
+        }
+    }
+
+    fn seen(&self) -> MutexGuard<'_, Seen> {
+        self.seen.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    async fn write(
+        &self,
+        caller: &Caller,
+        name: &ProjectName,
+        spec: ProjectSettingsSpec,
+    ) -> Result<Arc<Project>, SettingsError> {
+        let policy = ProjectPolicy::try_from(spec.clone())?;
+        let client = self.clients.of(caller).map_err(|problem| SettingsError::Forbidden(problem.detail))?;
+        let kind = kinds::settings();
+        let api = kinds::api(client, name.as_str(), &kind);
+        let mut object = DynamicObject::new(project::NAME, &kind).within(name.as_str());
+        object.data = json!({"spec": spec});
+        let written = match api.get_opt(project::NAME).await.map_err(said)? {
+            Some(present) => {
+                object.metadata.resource_version = present.metadata.resource_version;
+                object.metadata.labels = present.metadata.labels;
+                object.metadata.annotations = present.metadata.annotations;
+                api.replace(project::NAME, &PostParams::default(), &object).await
+            }
+            None => api.create(&PostParams::default(), &object).await,
+        };
+        written.map_err(said)?;
+        let project = Arc::new(Project { name: name.clone(), settings: ProjectSettings::new(spec), policy });
+        self.seen().settings.insert(name.clone(), Arc::clone(&project));
+        Ok(project)
+    }
+}
+
+impl Seen {
+    fn take(&mut self, object: &DynamicObject, health: &Health) {
+        let Some(name) = of(object) else { return };
+        let part = format!("settings of {name}");
+        match read(&name, object) {
+            Ok(project) => {
+                self.invalid.remove(&name);
+                health.recover(&part);
+                self.settings.insert(name, Arc::new(project));
+            }
+            Err(why) => {
+                // The last valid ones stay in force.
+                health.degrade(part, format!("the project's ProjectSettings are not valid: {why}"));
+                if !self.settings.contains_key(&name) {
+                    self.invalid.insert(name, why);
+                }
+            }
+        }
+    }
+}
+
+/// Whose settings these are.
+fn of(object: &DynamicObject) -> Option<ProjectName> {
+    if object.name_any() != project::NAME {
+        return None;
+    }
+    object.namespace()?.parse().ok()
+}
+
+fn read(name: &ProjectName, object: &DynamicObject) -> Result<Project, String> {
+    let spec = object.data.get("spec").cloned().unwrap_or_else(|| json!({}));
+    let document = json!({"apiVersion": resources::API_VERSION, "kind": "ProjectSettings", "spec": spec});
+    let settings = project::read(&document).map_err(|error| error.to_string())?;
+    let policy = ProjectPolicy::try_from(settings.spec.clone()).map_err(|error| error.to_string())?;
+    Ok(Project { name: name.clone(), settings, policy })
+}
+
+fn said(error: kube::Error) -> SettingsError {
+    let problem = crate::callers::refused(&error);
+    match problem.status {
+        401 | 403 => SettingsError::Forbidden(problem.detail),
+        404 => SettingsError::NotFound,
+        _ => SettingsError::Elsewhere(problem.detail),
+    }
+}
+
+impl Projects for Namespaces {
+    fn get(&self, name: &ProjectName) -> Result<Arc<Project>, SettingsError> {
+        let seen = self.seen();
+        if !seen.labelled.contains(name) {
+            return Err(SettingsError::NotFound);
+        }
+        if let Some(project) = seen.settings.get(name) {
+            return Ok(Arc::clone(project));
+        }
+        if let Some(why) = seen.invalid.get(name) {
+            let path = format!("{name}/{}", project::NAME).into();
+            return Err(SettingsError::Unreadable { path, why: why.clone() });
+        }
+        let spec = ProjectSettingsSpec::default();
+        let policy = ProjectPolicy::try_from(spec.clone())?;
+        Ok(Arc::new(Project { name: name.clone(), settings: ProjectSettings::new(spec), policy }))
+    }
+
+    fn list<'a>(&'a self, caller: &'a Caller) -> BoxFuture<'a, Result<Vec<ProjectName>, SettingsError>> {
+        Box::pin(async move {
+            let mut names: Vec<ProjectName> = self.seen().labelled.iter().cloned().collect();
+            names.sort();
+            let mut mine = Vec::new();
+            for name in names {
+                let access =
+                    Access { verb: "list", resource: "agenticsessions", project: name.clone(), name: None };
+                let may = self.clients.may(caller, &access).await;
+                if may.map_err(|problem| SettingsError::Forbidden(problem.detail))? {
+                    mine.push(name);
+                }
+            }
+            Ok(mine)
+        })
+    }
+
+    fn create<'a>(
+        &'a self,
+        _caller: &'a Caller,
+        name: &'a ProjectName,
+        _spec: ProjectSettingsSpec,
+    ) -> BoxFuture<'a, Result<Arc<Project>, SettingsError>> {
+        let text = format!(
+            "a project is a namespace here: kubectl create namespace {name} && kubectl label namespace {name} {LABEL}=true"
+        );
+        Box::pin(async move { Err(SettingsError::Elsewhere(text)) })
+    }
+
+    fn put<'a>(
+        &'a self,
+        caller: &'a Caller,
+        name: &'a ProjectName,
+        spec: ProjectSettingsSpec,
+    ) -> BoxFuture<'a, Result<Arc<Project>, SettingsError>> {
+        Box::pin(self.write(caller, name, spec))
+    }
+
+    fn remove<'a>(
+        &'a self,
+        _caller: &'a Caller,
+        name: &'a ProjectName,
+    ) -> BoxFuture<'a, Result<(), SettingsError>> {
+        let text = format!("a project is a namespace here: kubectl label namespace {name} {LABEL}-");
+        Box::pin(async move { Err(SettingsError::Elsewhere(text)) })
+    }
+}

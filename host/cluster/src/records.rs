@@ -1,0 +1,142 @@
+//! Sessions as objects, written with the caller's own token: whether they may is the API server's to say.
+
+use crate::{
+    callers::{Clients, refused},
+    kinds,
+    objects::{CREATED_BY, Seen},
+    projects::Namespaces,
+};
+use futures::future::BoxFuture;
+use kube::{
+    api::{DeleteParams, Patch, PatchParams, PostParams},
+    core::DynamicObject,
+};
+use model::{
+    id::{ProjectName, SessionRef},
+    plan::Desired,
+};
+use resources::session::OperatingMode;
+use serde_json::json;
+use server::{
+    problem::Problem,
+    records::Records,
+    sessions::{Caller, NewSession, SessionView, Sessions},
+    settings::Projects as _,
+};
+use std::sync::Arc;
+
+pub(crate) struct Objects {
+    clients: Arc<Clients>,
+    namespaces: Arc<Namespaces>,
+}
+
+impl Objects {
+    pub(crate) fn new(clients: Arc<Clients>, namespaces: Arc<Namespaces>) -> Self {
+        Self { clients, namespaces }
+    }
+
+    /// What was written is taken up at once, and again when the watch tells of it.
+    async fn take_up(&self, sessions: &Sessions, object: &DynamicObject) -> Result<SessionRef, Problem> {
+        let seen = Seen::read(object, false)
+            .ok_or_else(|| Problem::internal("the API server answered without name or uid"))?;
+        let project = self.namespaces.get(&seen.reference.project)?;
+        let accepted = seen.accept(&project.policy)?;
+        sessions.take_up(&seen.uid, Some(accepted), seen.decided).await?;
+        Ok(seen.reference)
+    }
+
+    async fn create(
+        &self,
+        sessions: &Sessions,
+        caller: &Caller,
+        project: &ProjectName,
+        new: NewSession,
+    ) -> Result<SessionView, Problem> {
+        let NewSession { name, generate_name, spec } = new;
+        let kind = kinds::session();
+        let mut object = DynamicObject::new("", &kind).within(project.as_str());
+        object.metadata.name = name.map(|name| name.to_string());
+        object.metadata.generate_name = generate_name.filter(|_| object.metadata.name.is_none());
+        object.metadata.labels = Some(spec.labels.clone());
+        object.metadata.annotations = Some([(CREATED_BY.to_owned(), caller.name.raw().to_owned())].into());
+        object.data = json!({"spec": spec.spec});
+        let api = kinds::api(self.clients.of(caller)?, project.as_str(), &kind);
+        let made = api.create(&PostParams::default(), &object).await.map_err(|error| refused(&error))?;
+        let reference = self.take_up(sessions, &made).await?;
+        Ok(sessions.get(&reference).await?)
+    }
+
+    async fn want(
+        &self,
+        sessions: &Sessions,
+        caller: &Caller,
+        session: &SessionRef,
+        desired: Desired,
+    ) -> Result<SessionView, Problem> {
+        let mode = match desired {
+            Desired::Run => OperatingMode::Running,
+            Desired::Suspend => OperatingMode::Suspended,
+            Desired::Stop => OperatingMode::Stopped,
+            Desired::Delete => return Err(Problem::internal("a session is deleted by removing it")),
+        };
+        let view = sessions.get(session).await?;
+        let api = kinds::api(self.clients.of(caller)?, session.project.as_str(), &kinds::session());
+        let patch = json!({"metadata": {"uid": view.record.uid}, "spec": {"operatingMode": mode}});
+        let patched = api.patch(session.name.as_str(), &PatchParams::default(), &Patch::Merge(&patch)).await;
+        let object = patched.map_err(|error| refused(&error))?;
+        self.take_up(sessions, &object).await?;
+        Ok(sessions.get(session).await?)
+    }
+}
+
+impl Records for Objects {
+    fn create<'a>(
+        &'a self,
+        sessions: &'a Sessions,
+        caller: &'a Caller,
+        project: &'a ProjectName,
+        new: NewSession,
+    ) -> BoxFuture<'a, Result<SessionView, Problem>> {
+        Box::pin(self.create(sessions, caller, project, new))
+    }
+
+    fn want<'a>(
+        &'a self,
+        sessions: &'a Sessions,
+        caller: &'a Caller,
+        session: &'a SessionRef,
+        desired: Desired,
+    ) -> BoxFuture<'a, Result<SessionView, Problem>> {
+        Box::pin(self.want(sessions, caller, session, desired))
+    }
+
+    fn wake<'a>(
+        &'a self,
+        sessions: &'a Sessions,
+        caller: &'a Caller,
+        session: &'a SessionRef,
+    ) -> BoxFuture<'a, Result<(), Problem>> {
+        Box::pin(async move {
+            if sessions.get(session).await?.record.state.desired != Desired::Run {
+                self.want(sessions, caller, session, Desired::Run).await?;
+            }
+            Ok(())
+        })
+    }
+
+    fn remove<'a>(
+        &'a self,
+        sessions: &'a Sessions,
+        caller: &'a Caller,
+        session: &'a SessionRef,
+    ) -> BoxFuture<'a, Result<(), Problem>> {
+        Box::pin(async move {
+            sessions.get(session).await?;
+            let api = kinds::api(self.clients.of(caller)?, session.project.as_str(), &kinds::session());
+            api.delete(session.name.as_str(), &DeleteParams::default())
+                .await
+                .map(|_| ())
+                .map_err(|error| refused(&error))
+        })
+    }
+}

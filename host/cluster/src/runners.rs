@@ -1,0 +1,211 @@
+//! Which runner it is that dials in: its pod's token, reviewed by the cluster, and the pod that the operator recorded.
+
+use crate::status::Writer;
+use futures::future::BoxFuture;
+use k8s_openapi::api::authentication::v1::{TokenReview, TokenReviewSpec};
+use kube::{Api, Client, api::PostParams};
+use model::{
+    event::Warning,
+    id::{Epoch, SessionRef, SessionUid},
+};
+use resources::session::status::ServerStatus;
+use secrecy::{ExposeSecret as _, SecretString};
+use server::sessions::{Elsewhere, Exited, Launch, LaunchError, Launcher};
+use sha2::{Digest as _, Sha256};
+use std::{
+    collections::HashMap,
+    io,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::{Duration, Instant},
+};
+use tokio::sync::Notify;
+
+/// What a runner's token has to be made for.
+const AUDIENCE: &str = "vteam-runner";
+/// The account of runners, in the project's namespace.
+const ACCOUNT: &str = "vteam-runner";
+const POD_UID: &str = "authentication.kubernetes.io/pod-uid";
+/// How long a review counts. What it says of the session is looked up each time.
+const REVIEW: Duration = Duration::from_secs(10);
+/// How long a runner waits to be recorded: its pod may be faster than the operator's word about it.
+const RECORDED: Duration = Duration::from_secs(5);
+
+/// A pod that may hold a session's runner.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Pod {
+    uid: String,
+    namespace: String,
+}
+
+/// When a token was reviewed, and the runner's pod that it is of.
+type Review = (Instant, Option<Pod>);
+
+pub(crate) struct Runners {
+    client: Client,
+    writer: Arc<Writer>,
+    recorded: Mutex<Recorded>,
+    news: Notify,
+    reviews: Mutex<HashMap<[u8; 32], Review>>,
+}
+
+#[derive(Default)]
+struct Recorded {
+    by_pod: HashMap<String, (SessionUid, String, Epoch)>,
+    by_session: HashMap<SessionUid, String>,
+}
+
+impl Runners {
+    pub(crate) fn new(client: Client, writer: Arc<Writer>) -> Self {
+        Self { client, writer, recorded: Mutex::default(), news: Notify::new(), reviews: Mutex::default() }
+    }
+
+    /// The operator's word: this session's runner of this epoch is in this pod, or in none.
+    pub(crate) fn record(&self, uid: &SessionUid, session: &SessionRef, pod: Option<&str>, epoch: Epoch) {
+        let mut recorded = lock(&self.recorded);
+        if let Some(old) = recorded.by_session.remove(uid) {
+            recorded.by_pod.remove(&old);
+        }
+        if let Some(pod) = pod {
+            let namespace = session.project.to_string();
+            recorded.by_pod.insert(pod.to_owned(), (uid.clone(), namespace, epoch));
+            recorded.by_session.insert(uid.clone(), pod.to_owned());
+        }
+        drop(recorded);
+        self.news.notify_waiters();
+    }
+
+    fn recorded(&self, pod: &Pod) -> Option<(SessionUid, Epoch)> {
+        let recorded = lock(&self.recorded);
+        let (uid, namespace, epoch) = recorded.by_pod.get(&pod.uid)?;
+        (*namespace == pod.namespace).then(|| (uid.clone(), *epoch))
+    }
+
+    async fn wait_recorded(&self, pod: &Pod) -> Option<(SessionUid, Epoch)> {
+        let wait = async {
+            loop {
+                let news = self.news.notified();
+                if let Some(found) = self.recorded(pod) {
+                    return found;
+                }
+                news.await;
+            }
+        };
+        tokio::time::timeout(RECORDED, wait).await.ok()
+    }
+
+    async fn review(&self, token: &SecretString) -> Option<Pod> {
+        let key: [u8; 32] = Sha256::digest(token.expose_secret()).into();
+        {
+            let mut reviews = lock(&self.reviews);
+            reviews.retain(|_, (at, _)| at.elapsed() < REVIEW);
+            if let Some((_, pod)) = reviews.get(&key) {
+                return pod.clone();
+            }
+        }
+        let review = TokenReview {
+            spec: TokenReviewSpec {
+                token: token.expose_secret().to_owned(),
+                audiences: Some(vec![AUDIENCE.to_owned()]),
+            },
+            ..TokenReview::default()
+        };
+        let answer =
+            Api::<TokenReview>::all(self.client.clone()).create(&PostParams::default(), &review).await;
+        match answer {
+            Ok(answer) => {
+                let pod = pod_of(answer);
+                lock(&self.reviews).insert(key, (Instant::now(), pod.clone()));
+                pod
+            }
+            Err(error) => {
+                tracing::warn!(error = %telemetry::field::chain(&error), "a runner's token cannot be reviewed");
+                None
+            }
+        }
+    }
+}
+
+/// The pod that a reviewed token is bound to, if it is a runner's.
+fn pod_of(review: TokenReview) -> Option<Pod> {
+    let status = review.status.filter(|status| status.authenticated == Some(true))?;
+    if !status.audiences?.iter().any(|audience| audience == AUDIENCE) {
+        return None;
+    }
+    let user = status.user?;
+    let name = user.username?;
+    let (namespace, account) = name.strip_prefix("system:serviceaccount:")?.split_once(':')?;
+    let uid = user.extra?.remove(POD_UID)?.into_iter().next()?;
+    (account == ACCOUNT).then(|| Pod { uid, namespace: namespace.to_owned() })
+}
+
+impl Elsewhere for Runners {
+    fn prove(&self, token: SecretString) -> BoxFuture<'_, Option<(SessionUid, Epoch)>> {
+        Box::pin(async move {
+            let pod = self.review(&token).await?;
+            let found = self.wait_recorded(&pod).await;
+            if found.is_none() {
+                tracing::warn!(pod = %pod.uid, namespace = %pod.namespace, "a runner in a pod that nobody recorded");
+            }
+            found
+        })
+    }
+
+    fn tell(&self, session: &SessionRef, uid: &SessionUid, status: ServerStatus) {
+        self.writer.put(session, uid, status);
+    }
+}
+
+/// The operator starts and ends runners.
+pub(crate) struct NotHere;
+
+impl Launcher for NotHere {
+    fn start(&self, _launch: Launch) -> BoxFuture<'_, Result<Vec<Warning>, LaunchError>> {
+        Box::pin(async { Ok(vec![]) })
+    }
+
+    fn adopt(&self, _uid: SessionUid, _epoch: Epoch, _exited: Exited) -> BoxFuture<'_, bool> {
+        Box::pin(async { true })
+    }
+
+    fn kill(&self, _uid: SessionUid, _epoch: Epoch) -> BoxFuture<'_, ()> {
+        Box::pin(async {})
+    }
+
+    fn remove(&self, _uid: SessionUid) -> BoxFuture<'_, io::Result<()>> {
+        Box::pin(async { Ok(()) })
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn only_runners_are_let_in() {
+        let check = |name: &str, change: &dyn Fn(&mut serde_json::Value), expected: bool| {
+            let mut review = json!({"spec": {}, "metadata": {}, "status": {
+                "authenticated": true, "audiences": ["vteam-runner"],
+                "user": {"username": "system:serviceaccount:p:vteam-runner", "extra": {POD_UID: ["u"]}},
+            }});
+            change(&mut review["status"]);
+            let pod = pod_of(serde_json::from_value(review).unwrap());
+            assert_eq!(pod, expected.then(|| Pod { uid: "u".into(), namespace: "p".into() }), "{name}");
+        };
+        check("a runner", &|_| {}, true);
+        check("not authentic", &|status| status["authenticated"] = json!(false), false);
+        check("for another audience", &|status| status["audiences"] = json!(["https://kubernetes"]), false);
+        check("for none", &|status| status["audiences"] = json!(null), false);
+        check(
+            "another account",
+            &|s| s["user"]["username"] = json!("system:serviceaccount:p:default"),
+            false,
+        );
+        check("a person", &|status| status["user"]["username"] = json!("vteam-runner"), false);
+        check("not bound to a pod", &|status| status["user"]["extra"] = json!({}), false);
+    }
+}
