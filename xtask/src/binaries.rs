@@ -150,6 +150,26 @@ pub(crate) fn build_for_images(binaries: &[&Binary], profile: Profile) -> anyhow
     Ok(stage)
 }
 
+/// The binaries that the tests run, without their symbols: what needs this machine's libraries needs them in the image.
+pub(crate) fn build_for_dev_images(binaries: &[&Binary]) -> anyhow::Result<PathBuf> {
+    let folder = target().join("stage").join("debug-images");
+    std::fs::create_dir_all(&folder)?;
+    for binary in binaries {
+        build(std::slice::from_ref(*binary), Profile::Dev)?;
+        let stripped = folder.join(binary.name);
+        Run::new("strip").arg("-o").arg(&stripped).arg(stage(Profile::Dev).join(binary.name)).go()?;
+    }
+    Ok(folder)
+}
+
+/// The shared libraries of a program, as the loader finds them here; none where it is linked statically.
+pub(crate) fn libraries(program: &Path) -> anyhow::Result<Vec<PathBuf>> {
+    let Ok(listed) = Run::new("ldd").arg(program).text() else { return Ok(vec![]) };
+    // `name => /path (address)`, or the loader itself: `/path (address)`.
+    let path = |line: &str| line.split_whitespace().find(|word| word.starts_with('/')).map(PathBuf::from);
+    Ok(listed.lines().filter_map(path).collect())
+}
+
 /// For the C code of SQLite, of the cryptography and of the allocator.
 fn musl_compiler() -> anyhow::Result<String> {
     let names = [format!("{}-linux-musl-gcc", architecture()), "musl-gcc".to_owned()];

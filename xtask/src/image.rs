@@ -24,6 +24,7 @@ use crate::{
 use anyhow::{Context, bail};
 pub(crate) use archive::Reference;
 use clap::Args;
+use flate2::Compression;
 pub(crate) use config::{About, Origin, Process};
 use contents::{Contents, Made, Ours};
 use model::id::Digest;
@@ -41,7 +42,7 @@ pub(crate) struct ImageArgs {
     /// Optimised binaries: the default.
     #[arg(long, conflicts_with = "dev")]
     release: bool,
-    /// Binaries as built for tests: sooner there, larger, and not measured against the limit of size.
+    /// Binaries as built for tests, with this machine's libraries: sooner there, and not measured against the limit of size.
     #[arg(long)]
     dev: bool,
     /// What an import calls the images: PREFIX/server and so on, with the version as tag.
@@ -176,7 +177,8 @@ pub(crate) fn run(args: &ImageArgs) -> anyhow::Result<()> {
         } else {
             let out = args.out.clone().unwrap_or_else(|| target().join("images"));
             let repository = format!("{}/{}", args.repository, image.name);
-            let built = pack(image, &made, &origin, repository, &out)?;
+            let level = if args.dev { Compression::fast() } else { Compression::best() };
+            let built = pack(image, &made, &origin, repository, &out, level)?;
             if !args.dev {
                 check_size(image, built.bytes)?;
             }
@@ -209,6 +211,12 @@ fn build(images: &[&Image], profile: Profile) -> anyhow::Result<PathBuf> {
     if wanted.is_empty() {
         return Ok(target());
     }
+    if profile == Profile::Dev {
+        if with_plugins {
+            plugins::build(profile)?;
+        }
+        return binaries::build_for_dev_images(&wanted);
+    }
     let stage = binaries::build_for_images(&wanted, profile)?;
     if with_plugins {
         plugins::build_with(&stage)?;
@@ -222,6 +230,7 @@ fn pack(
     origin: &Origin,
     repository: String,
     out: &Path,
+    level: Compression,
 ) -> anyhow::Result<Built> {
     let about = About {
         name: image.name,
@@ -230,7 +239,7 @@ fn pack(
         licences: image.contents.licences(),
     };
     let reference = Reference { repository, tag: origin.version.clone() };
-    let Packed { archive, manifest, bytes } = packed(&about, origin, &reference, &made.tree, made.time)?;
+    let Packed { archive, manifest, bytes } = packed(&about, origin, &reference, &made.tree, made.time, level)?;
     let file = out.join(format!("vteam-{}.tar", image.name));
     let sbom = out.join(format!("vteam-{}.cdx.json", image.name));
     std::fs::create_dir_all(out)?;
@@ -262,8 +271,9 @@ pub(crate) fn packed(
     reference: &Reference,
     tree: &Tree,
     time: u64,
+    level: Compression,
 ) -> anyhow::Result<Packed> {
-    let layers = [layer::layer(tree, time)?];
+    let layers = [layer::layer(tree, time, level)?];
     let config = serde_json::to_vec(&config::config(about, origin, &layers))?;
     let manifest = config::manifest(&config, &layers, &config::labels(about, origin));
     let manifest = serde_json::to_vec(&manifest)?;

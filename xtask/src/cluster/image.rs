@@ -82,7 +82,7 @@ pub(super) fn pod() -> anyhow::Result<PathBuf> {
     let origin = Origin { version: env!("CARGO_PKG_VERSION").to_owned(), revision: None, time: 0 };
     let (repository, tag) = PAUSE.split_once(':').context("the pause image has no tag")?;
     let reference = Reference { repository: repository.to_owned(), tag: tag.to_owned() };
-    let packed = image::packed(&about, &origin, &reference, &tree, origin.time)?;
+    let packed = image::packed(&about, &origin, &reference, &tree, origin.time, flate2::Compression::fast())?;
     let folder = target().join("cluster");
     fs::create_dir_all(&folder)?;
     let archive = folder.join("pod.tar");

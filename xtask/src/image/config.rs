@@ -108,6 +108,7 @@ pub(crate) fn rfc3339(seconds: u64) -> String {
 mod tests {
     use super::{About, Origin, Process, config, labels, manifest};
     use crate::image::{layer::layer, tree::Tree};
+    use flate2::Compression;
 
     const PROCESS: Process =
         Process { entrypoint: &["/bin/x"], arguments: &[], environment: &["A=b"], folder: "/" };
@@ -122,7 +123,7 @@ mod tests {
 
     #[test]
     fn nobody_is_root_and_everything_is_labelled() {
-        let layers = [layer(&Tree::default(), 0).unwrap()];
+        let layers = [layer(&Tree::default(), 0, Compression::fast()).unwrap()];
         let config = config(&about(), &origin(Some("abc")), &layers);
         assert_eq!(config.pointer("/config/User").unwrap(), "65532:65532");
         assert_eq!(config.pointer("/created").unwrap(), "1970-01-01T00:00:00Z");
@@ -133,7 +134,7 @@ mod tests {
 
     #[test]
     fn a_manifest_names_the_compressed_layer() {
-        let layers = [layer(&Tree::default(), 0).unwrap()];
+        let layers = [layer(&Tree::default(), 0, Compression::fast()).unwrap()];
         let manifest = manifest(b"{}", &layers, &labels(&about(), &origin(None)));
         let digest = model::id::Digest::of(&layers[0].compressed);
         assert_eq!(manifest.pointer("/layers/0/digest").unwrap(), digest.as_str());

@@ -1,7 +1,7 @@
 //! What is in an image: our programs and plugins and nothing else, or Debian's programs.
 
 use crate::{
-    binaries::{Binary, static_target},
+    binaries::{self, Binary, static_target},
     image::{base, config::Origin, debian::Lock, licences, sbom::Parts, tools, tree::Tree},
     machine::repository,
     plugins,
@@ -14,7 +14,7 @@ pub(crate) enum Contents {
     Tools,
 }
 
-/// No shell, no library: programs that are linked statically, and their data.
+/// No shell: programs that are linked statically (those built for tests bring their libraries), and their data.
 #[derive(Debug)]
 pub(crate) struct Ours {
     pub(crate) binaries: &'static [&'static Binary],
@@ -92,7 +92,14 @@ fn fill(
     base::add_licence(tree, repository())?;
     for binary in ours.binaries {
         let place = format!("{PROGRAMS}/{}", binary.name);
-        tree.add_program(&place, &stage.join(binary.name))?;
+        let program = stage.join(binary.name);
+        tree.add_program(&place, &program)?;
+        for library in binaries::libraries(&program)? {
+            let place = library.to_string_lossy();
+            if !tree.contains(place.trim_start_matches('/')) {
+                tree.add_program(place.trim_start_matches('/'), &library)?;
+            }
+        }
         let bytes = tree.file(&place).unwrap_or_default();
         parts.add_file("application", binary.name, &origin.version, bytes);
         parts.add_crates(binary.package, &static_target())?;

@@ -13,10 +13,10 @@ pub(crate) struct Layer {
 }
 
 /// gzip, not zstd: containerd has read zstd since 1.5, but registries and scanners of old do not.
-pub(crate) fn layer(tree: &Tree, time: u64) -> anyhow::Result<Layer> {
+pub(crate) fn layer(tree: &Tree, time: u64, level: Compression) -> anyhow::Result<Layer> {
     let plain = tar(tree, time)?;
     // Without a name, a time or an operating system in its header.
-    let mut gzip = GzBuilder::new().write(Vec::new(), Compression::best());
+    let mut gzip = GzBuilder::new().write(Vec::new(), level);
     gzip.write_all(&plain)?;
     Ok(Layer { diff_id: Digest::of(&plain), compressed: gzip.finish()? })
 }
@@ -58,6 +58,7 @@ fn append(tar: &mut Builder<Vec<u8>>, path: &str, node: &Node, time: u64) -> any
 mod tests {
     use super::layer;
     use crate::image::tree::Tree;
+    use flate2::Compression;
     use std::io::Read;
 
     fn tree(order: &[&str]) -> Tree {
@@ -73,17 +74,17 @@ mod tests {
     #[test]
     fn bytes_depend_on_the_tree_alone() {
         let long = format!("usr/{}/x", "long/".repeat(40));
-        let one = layer(&tree(&["usr/bin/b", "usr/bin/a", &long]), 7).unwrap();
-        let two = layer(&tree(&[&long, "usr/bin/a", "usr/bin/b"]), 7).unwrap();
+        let one = layer(&tree(&["usr/bin/b", "usr/bin/a", &long]), 7, Compression::fast()).unwrap();
+        let two = layer(&tree(&[&long, "usr/bin/a", "usr/bin/b"]), 7, Compression::fast()).unwrap();
         assert_eq!(one.diff_id, two.diff_id);
         assert_eq!(one.compressed, two.compressed);
-        let later = layer(&tree(&["usr/bin/a"]), 8).unwrap();
-        assert_ne!(later.diff_id, layer(&tree(&["usr/bin/a"]), 7).unwrap().diff_id);
+        let later = layer(&tree(&["usr/bin/a"]), 8, Compression::fast()).unwrap();
+        assert_ne!(later.diff_id, layer(&tree(&["usr/bin/a"]), 7, Compression::fast()).unwrap().diff_id);
     }
 
     #[test]
     fn entries_are_sorted_and_owned_by_numbers() {
-        let packed = layer(&tree(&["usr/bin/a"]), 7).unwrap().compressed;
+        let packed = layer(&tree(&["usr/bin/a"]), 7, Compression::fast()).unwrap().compressed;
         let mut plain = Vec::new();
         flate2::read::GzDecoder::new(packed.as_slice()).read_to_end(&mut plain).unwrap();
         let mut archive = tar::Archive::new(plain.as_slice());

@@ -7,7 +7,7 @@ use crate::sessions::{
     seams::{Decided, Life},
 };
 use model::{
-    id::UnixMillis,
+    id::{Epoch, UnixMillis},
     lifecycle::{Phase, Reason},
     plan::{Action, Runner},
     render,
@@ -73,6 +73,12 @@ impl Actor {
     /// Tells whoever decides what has become of the session, where that is new to them.
     pub(super) fn report(&mut self) {
         let Life::Followed(elsewhere) = &self.registry.life else { return };
+        let state = &self.record.state;
+        let has_work = state.run.is_some() || !state.queue.is_empty();
+        if state.epoch == Epoch(0) && !state.phase.is_settled() && has_work != self.accepted.prompt.is_empty() {
+            // As everybody sees from the specification.
+            return;
+        }
         let status = self.status();
         if self.told.as_ref().is_some_and(|told| same(told, &status)) {
             return;
