@@ -98,6 +98,11 @@ pub(crate) fn ensure(images: &[PathBuf]) -> anyhow::Result<Cluster> {
     Ok(Cluster { kubeconfig, ours: true })
 }
 
+/// The folder of the cluster's programs, `kubectl` among them.
+pub(crate) fn programs() -> anyhow::Result<PathBuf> {
+    binaries::folder()
+}
+
 #[expect(clippy::print_stdout, reason = "the one line that a shell evaluates")]
 fn up_and_say(images: &[PathBuf]) -> anyhow::Result<()> {
     let cluster = ensure(images)?;

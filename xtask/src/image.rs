@@ -24,9 +24,9 @@ use crate::{
 use anyhow::{Context, bail};
 pub(crate) use archive::Reference;
 use clap::Args;
-use flate2::Compression;
 pub(crate) use config::{About, Origin, Process};
 use contents::{Contents, Made, Ours};
+use flate2::Compression;
 use model::id::Digest;
 use serde::Serialize;
 use std::path::{Path, PathBuf};
@@ -46,7 +46,7 @@ pub(crate) struct ImageArgs {
     #[arg(long)]
     dev: bool,
     /// What an import calls the images: PREFIX/server and so on, with the version as tag.
-    #[arg(long, value_name = "PREFIX", default_value = "localhost/vteam")]
+    #[arg(long, value_name = "PREFIX", default_value = REPOSITORY)]
     repository: String,
     /// Write the files of each image into DIR/NAME and DIR/NAME.own (the user's) instead: for a Containerfile.
     #[arg(long, value_name = "DIR", conflicts_with_all = ["out", "json"])]
@@ -141,6 +141,9 @@ const IMAGES: &[Image] = &[
     },
 ];
 
+/// What imports call the images where nobody says otherwise.
+const REPOSITORY: &str = "localhost/vteam";
+
 const DATA: &str = "var/lib/vteam";
 
 /// A line of the table that is printed.
@@ -164,28 +167,51 @@ pub(crate) fn run(args: &ImageArgs) -> anyhow::Result<()> {
     }
     let images = chosen(&args.names)?;
     let profile = if args.dev { Profile::Dev } else { Profile::Release };
-    let lock = debian::Lock::read()?;
-    let stage = build(&images, profile)?;
-    let origin = origin()?;
+    if let Some(root) = &args.root {
+        return made(&images, profile, |image, _, made| {
+            made.tree.write_to(&root.join(image.name), &root.join(format!("{}.own", image.name)))
+        });
+    }
+    let out = args.out.clone().unwrap_or_else(|| target().join("images"));
+    print(&archives(&images, profile, &out, &args.repository)?, args.json)
+}
+
+fn archives(images: &[&Image], profile: Profile, out: &Path, prefix: &str) -> anyhow::Result<Vec<Built>> {
     let mut table = Vec::new();
+    made(images, profile, |image, origin, made| {
+        let dev = profile == Profile::Dev;
+        let level = if dev { Compression::fast() } else { Compression::best() };
+        let built = pack(image, &made, origin, format!("{prefix}/{}", image.name), out, level)?;
+        if !dev {
+            check_size(image, built.bytes)?;
+        }
+        table.push(built);
+        Ok(())
+    })?;
+    Ok(table)
+}
+
+/// Makes the files of each image and hands them over.
+fn made(
+    images: &[&Image],
+    profile: Profile,
+    mut then: impl FnMut(&Image, &Origin, Made) -> anyhow::Result<()>,
+) -> anyhow::Result<()> {
+    let lock = debian::Lock::read()?;
+    let stage = build(images, profile)?;
+    let origin = origin()?;
     for image in images {
         step(&format!("image {}", image.name));
-        let made = contents::make(image.name, &image.contents, &stage, &lock, &origin)?;
-        if let Some(root) = &args.root {
-            let own = root.join(format!("{}.own", image.name));
-            made.tree.write_to(&root.join(image.name), &own)?;
-        } else {
-            let out = args.out.clone().unwrap_or_else(|| target().join("images"));
-            let repository = format!("{}/{}", args.repository, image.name);
-            let level = if args.dev { Compression::fast() } else { Compression::best() };
-            let built = pack(image, &made, &origin, repository, &out, level)?;
-            if !args.dev {
-                check_size(image, built.bytes)?;
-            }
-            table.push(built);
-        }
+        then(image, &origin, contents::make(image.name, &image.contents, &stage, &lock, &origin)?)?;
     }
-    print(&table, args.json)
+    Ok(())
+}
+
+/// Images of what the tests run, for a cluster to test on; their archives.
+pub(crate) fn for_tests() -> anyhow::Result<Vec<PathBuf>> {
+    let images: Vec<&Image> = IMAGES.iter().collect();
+    let table = archives(&images, Profile::Dev, &target().join("images"), REPOSITORY)?;
+    Ok(table.into_iter().map(|built| built.file).collect())
 }
 
 /// The images of these names, or all.
@@ -239,7 +265,8 @@ fn pack(
         licences: image.contents.licences(),
     };
     let reference = Reference { repository, tag: origin.version.clone() };
-    let Packed { archive, manifest, bytes } = packed(&about, origin, &reference, &made.tree, made.time, level)?;
+    let Packed { archive, manifest, bytes } =
+        packed(&about, origin, &reference, &made.tree, made.time, level)?;
     let file = out.join(format!("vteam-{}.tar", image.name));
     let sbom = out.join(format!("vteam-{}.cdx.json", image.name));
     std::fs::create_dir_all(out)?;

@@ -6,6 +6,7 @@ mod check;
 mod cluster;
 mod codegen;
 mod demo;
+mod e2e;
 mod image;
 mod install;
 mod machine;

@@ -44,7 +44,7 @@ pub(crate) fn run(with_oracles: bool, rest: &[String]) -> anyhow::Result<()> {
 }
 
 /// Runs `cargo test`, passes its output on, and adds up its result lines.
-fn counted(cargo: Run) -> anyhow::Result<(Count, bool)> {
+pub(crate) fn counted(cargo: Run) -> anyhow::Result<(Count, bool)> {
     let mut child = cargo.into_command().stdout(Stdio::piped()).spawn().context("cannot start cargo test")?;
     let stdout = child.stdout.take().context("cargo test has no output")?;
     let mut count = Count::default();

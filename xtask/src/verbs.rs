@@ -4,6 +4,7 @@ use crate::{
     bench,
     binaries::{self, Profile},
     check, cluster, codegen, demo,
+    e2e::{self, E2eArgs},
     image::{self, ImageArgs},
     install, plugins, test,
 };
@@ -42,6 +43,8 @@ enum Verb {
     /// A Kubernetes of one node on this machine, to test against.
     #[command(subcommand)]
     Cluster(cluster::Verb),
+    /// Install vteam on a real cluster and test it there: the one that KUBECONFIG names, else one of this machine's own.
+    E2e(E2eArgs),
     /// Run the benchmarks and write docs/benchmarks.md.
     Bench,
     /// Write the generated files: docs/openapi.json, docs/tools.md, docs/cli.md, manifests/crds.
@@ -78,6 +81,7 @@ impl Verbs {
             Verb::Test { oracles, rest } => test::run(oracles, &rest),
             Verb::Check => check::run(),
             Verb::Cluster(verb) => verb.run(),
+            Verb::E2e(args) => e2e::run(&args),
             Verb::Bench => bench::run(),
             Verb::Codegen => codegen::run(),
             Verb::Image(args) => image::run(&args),

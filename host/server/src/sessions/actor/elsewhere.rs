@@ -75,7 +75,8 @@ impl Actor {
         let Life::Followed(elsewhere) = &self.registry.life else { return };
         let state = &self.record.state;
         let has_work = state.run.is_some() || !state.queue.is_empty();
-        if state.epoch == Epoch(0) && !state.phase.is_settled() && has_work != self.accepted.prompt.is_empty() {
+        if state.epoch == Epoch(0) && !state.phase.is_settled() && has_work != self.accepted.prompt.is_empty()
+        {
             // As everybody sees from the specification.
             return;
         }

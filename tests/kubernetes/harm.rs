@@ -1,0 +1,136 @@
+//! What is killed, removed or malformed, and what becomes of sessions then.
+
+use crate::world::{Caller, Project, SYSTEM, eventually, kubectl};
+use anyhow::{Context as _, ensure};
+use reqwest::Method;
+use serde_json::{Value, json};
+
+/// Kills a container's first process, as a crash or the kernel would. The node is this machine: a process cannot kill the
+/// first one of its own namespace, so nothing inside of the pod could.
+fn kill(project: &Project, pod: &str, container: &str) -> anyhow::Result<()> {
+    let pod = project.get("pod", pod)?;
+    let statuses = pod["status"]["containerStatuses"].as_array().context("no containers")?;
+    let status = statuses.iter().find(|status| status["name"] == container).context("no such container")?;
+    let id =
+        status["containerID"].as_str().and_then(|id| id.rsplit('/').next()).context("it does not run")?;
+    for entry in std::fs::read_dir("/proc")? {
+        let process = entry?.path();
+        let read = |file: &str| std::fs::read_to_string(process.join(file)).unwrap_or_default();
+        let first = read("status").lines().any(|line| line.starts_with("NSpid:") && line.ends_with("\t1"));
+        if first && read("cgroup").contains(id) {
+            let pid = process.file_name().and_then(|name| name.to_str()).context("no number")?.parse()?;
+            let pid = rustix::process::Pid::from_raw(pid).context("no number")?;
+            return Ok(rustix::process::kill_process(pid, rustix::process::Signal::KILL)?);
+        }
+    }
+    anyhow::bail!("no process of {id} is seen: these tests are for a cluster on this machine")
+}
+
+async fn waits(project: &Project, session: &str) -> anyhow::Result<Value> {
+    eventually("it waits for an approval", || {
+        let object = project.get("agenticsession", session)?;
+        Ok((object["status"]["reason"] == "ApprovalPending").then_some(object))
+    })
+    .await
+    .with_context(|| project.about(session))
+}
+
+/// Lets what was asked for last happen.
+async fn approve(caller: &Caller, session: &str) -> anyhow::Result<()> {
+    let events = caller.events(session).await?;
+    let asked = events.iter().rev().find(|event| event["kind"] == "approval.requested");
+    let id = asked.and_then(|event| event["data"]["id"].as_str()).context("nothing was asked")?;
+    let path = format!("/agentic-sessions/{session}/approvals/{id}");
+    let decided = caller.ask(Method::POST, &path).json(&json!({"decision": "once"})).send().await?;
+    ensure!(decided.status().is_success(), "{}", decided.text().await?);
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_deleted_pod_is_the_truthful_end_of_an_ephemeral_workspace() -> anyhow::Result<()> {
+    let project = Project::new("lost")?;
+    project.session("lost", json!({"prompt": "Greet me.", "permissionMode": "acceptEdits"}))?;
+    // The file is written by then.
+    let object = waits(&project, "lost").await?;
+    let pod = object["status"]["podName"].as_str().context("no pod")?;
+    kubectl(&["-n", &project.name, "delete", "pod", pod, "--grace-period=1"])?;
+    let object = project.reaches("lost", "Failed").await?;
+    assert_eq!(object["status"]["reason"], "WorkspaceLost");
+    Ok(())
+}
+
+#[tokio::test]
+async fn the_server_may_be_killed() -> anyhow::Result<()> {
+    let project = Project::new("server")?;
+    project.session("s", json!({"prompt": "Greet me.", "permissionMode": "acceptEdits"}))?;
+    waits(&project, "s").await?;
+    kubectl(&["-n", SYSTEM, "delete", "pod", "vteam-server-0", "--grace-period=0", "--force"])?;
+    kubectl(&["-n", SYSTEM, "rollout", "status", "statefulset/vteam-server", "--timeout=120s"])?;
+    let caller = project.caller("edit")?;
+    let before = caller.events("s").await?;
+    approve(&caller, "s").await?;
+    let object = project.reaches("s", "Completed").await?;
+    assert_eq!(object["status"]["epoch"], 1, "the same runner went on: {object}");
+    let after = caller.events("s").await?;
+    assert_eq!(after[..before.len()], before[..], "nothing of the log was lost");
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_killed_launcher_costs_the_call_and_no_more() -> anyhow::Result<()> {
+    let project = Project::new("tools")?;
+    project.session("t", json!({"prompt": "Greet me.", "permissionMode": "acceptEdits"}))?;
+    let object = waits(&project, "t").await?;
+    let pod = object["status"]["podName"].as_str().context("no pod")?;
+    kill(&project, pod, "tools")?;
+    let caller = project.caller("edit")?;
+    eventually("the container is back", || {
+        let pod = project.get("pod", pod)?;
+        let containers = pod["status"]["containerStatuses"].as_array().cloned().unwrap_or_default();
+        let back =
+            |c: &Value| c["name"] == "tools" && c["restartCount"].as_u64() > Some(0) && c["ready"] == true;
+        Ok(containers.iter().any(back).then_some(()))
+    })
+    .await?;
+    approve(&caller, "t").await?;
+    project.reaches("t", "Completed").await?;
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_killed_runner_begins_again_in_its_pod() -> anyhow::Result<()> {
+    let project = Project::new("runner")?;
+    project.session("r", json!({"prompt": "Greet me.", "permissionMode": "acceptEdits"}))?;
+    let object = waits(&project, "r").await?;
+    let pod = object["status"]["podName"].as_str().context("no pod")?.to_owned();
+    kill(&project, &pod, "runner")?;
+    let object = eventually("the next epoch", || {
+        let object = project.get("agenticsession", "r")?;
+        Ok((object["status"]["epoch"] == 2 && object["status"]["reason"] == "ApprovalPending")
+            .then_some(object))
+    })
+    .await
+    .with_context(|| project.about("r"))?;
+    assert_eq!(object["status"]["podName"], pod.as_str(), "in the same pod");
+    let caller = project.caller("edit")?;
+    approve(&caller, "r").await?;
+    project.reaches("r", "Completed").await?;
+    let events = caller.events("r").await?;
+    let writes = events.iter().filter(|event| event.to_string().contains("\"name\":\"Write\"")).count();
+    assert_eq!(writes, 1, "nothing was done twice: {events:?}");
+    Ok(())
+}
+
+#[tokio::test]
+async fn the_operator_may_be_killed() -> anyhow::Result<()> {
+    let project = Project::new("operator")?;
+    project.session("o", json!({"prompt": "Greet me.", "permissionMode": "acceptEdits"}))?;
+    waits(&project, "o").await?;
+    let selector = "app.kubernetes.io/name=vteam-operator";
+    kubectl(&["-n", SYSTEM, "delete", "pods", "-l", selector, "--grace-period=0", "--force"])?;
+    let caller = project.caller("edit")?;
+    approve(&caller, "o").await?;
+    let object = project.reaches("o", "Completed").await?;
+    assert_eq!(object["status"]["epoch"], 1, "{object}");
+    eventually("the pod is gone", || Ok(project.list("pods")?.is_empty().then_some(()))).await
+}

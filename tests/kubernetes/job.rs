@@ -1,0 +1,83 @@
+//! The main job on a cluster: a session from YAML and one over REST, its pod, its files, its end.
+
+use crate::world::{Project, eventually};
+use anyhow::{Context as _, ensure};
+use reqwest::Method;
+use serde_json::{Value, json};
+
+/// What the dev overlay's script does, and that it really happened in the pod.
+fn did_the_job(events: &[Value]) -> anyhow::Result<()> {
+    let text = serde_json::to_string(events)?;
+    ensure!(text.contains("hello from /workspace"), "the program did not run: {text}");
+    let seqs: Vec<u64> = events.iter().filter_map(|event| event["seq"].as_u64()).collect();
+    ensure!(seqs.iter().copied().eq(1..=seqs.len() as u64), "the log has gaps: {seqs:?}");
+    Ok(())
+}
+
+#[tokio::test]
+async fn from_yaml() -> anyhow::Result<()> {
+    let project = Project::new("yaml")?;
+    project.settings(json!({"permissions": {"allowBypass": true}}))?;
+    project.session("greet", json!({"prompt": "Greet me.", "permissionMode": "bypass"}))?;
+    let object = project.reaches("greet", "Completed").await?;
+    let status = &object["status"];
+    assert!(status["num_turns"].as_u64() >= Some(3), "{status}");
+    assert!(status["startTime"].is_string() && status["completionTime"].is_string(), "{status}");
+    let caller = project.caller("view")?;
+    did_the_job(&caller.events("greet").await?)?;
+    // Its pod goes, its log stays.
+    eventually("the pod is gone", || Ok(project.list("pods")?.is_empty().then_some(()))).await?;
+    let diff = caller.ask(Method::GET, "/agentic-sessions/greet/diff").send().await?.text().await?;
+    assert!(diff.contains("+echo \"hello from $(pwd)\""), "{diff}");
+    crate::world::kubectl(&["-n", &project.name, "delete", "agenticsession", "greet"])?;
+    eventually("the log is gone with the object", || Ok(Some(()))).await?;
+    Ok(())
+}
+
+#[tokio::test]
+async fn over_rest_with_an_approval() -> anyhow::Result<()> {
+    let project = Project::new("rest")?;
+    let caller = project.caller("edit")?;
+    let name = caller.create(json!({"prompt": "Greet me.", "interactive": true})).await?;
+    for _ in 0..2 {
+        let ask = wait_for_ask(&caller, &name).await.with_context(|| project.about(&name))?;
+        let path = format!("/agentic-sessions/{name}/approvals/{ask}");
+        let decided = caller.ask(Method::POST, &path).json(&json!({"decision": "once"})).send().await?;
+        ensure!(decided.status().is_success(), "{}", decided.text().await?);
+    }
+    let waits = eventually("it waits for the next message", || {
+        let object = project.get("agenticsession", &name)?;
+        Ok((object["status"]["reason"] == "MessageAwaited").then_some(object))
+    })
+    .await
+    .with_context(|| project.about(&name))?;
+    assert_eq!(waits["status"]["phase"], "Waiting");
+    did_the_job(&caller.events(&name).await?)?;
+    // A file of a session that is awake comes from its pod.
+    let path = format!("/agentic-sessions/{name}/workspace/greet.sh");
+    let file = caller.ask(Method::GET, &path).send().await?.error_for_status()?.text().await?;
+    assert!(file.contains("hello from"), "{file}");
+    let stopped = caller.ask(Method::POST, &format!("/agentic-sessions/{name}/stop")).send().await?;
+    ensure!(stopped.status() == 202, "{}", stopped.text().await?);
+    let object = project.reaches(&name, "Stopped").await?;
+    assert_eq!(object["spec"]["operatingMode"], "Stopped");
+    eventually("the pod is gone", || Ok(project.list("pods")?.is_empty().then_some(()))).await?;
+    let removed = caller.ask(Method::DELETE, &format!("/agentic-sessions/{name}")).send().await?;
+    assert_eq!(removed.status(), 204);
+    eventually("the object is gone", || Ok(project.list("agenticsessions")?.is_empty().then_some(())))
+        .await?;
+    Ok(())
+}
+
+async fn wait_for_ask(caller: &crate::world::Caller, session: &str) -> anyhow::Result<String> {
+    let begun = std::time::Instant::now();
+    loop {
+        let path = format!("/agentic-sessions/{session}/approvals");
+        let open: Value = caller.ask(Method::GET, &path).send().await?.error_for_status()?.json().await?;
+        if let Some(id) = open["items"][0]["id"].as_str() {
+            return Ok(id.to_owned());
+        }
+        ensure!(begun.elapsed() < crate::world::PATIENCE, "nothing waits for a person: {open}");
+        tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+    }
+}

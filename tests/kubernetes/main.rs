@@ -1,0 +1,9 @@
+//! vteam on a real cluster: installed with one `kubectl apply`, used with kubectl and REST, harmed, and attacked.
+//!
+//! `cargo xtask e2e` runs it: it makes the images and the cluster, or takes the one that `KUBECONFIG` names.
+#![cfg(test)]
+
+mod access;
+mod harm;
+mod job;
+mod world;

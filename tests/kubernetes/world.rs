@@ -1,0 +1,283 @@
+//! The cluster with vteam on it, and a project for each test.
+
+use anyhow::{Context as _, bail, ensure};
+use reqwest::{Certificate, Client, Method, RequestBuilder};
+use serde_json::{Value, json};
+use std::{
+    io::Write as _,
+    net::{SocketAddr, TcpStream},
+    path::{Path, PathBuf},
+    process::{Command, Stdio},
+    sync::OnceLock,
+    time::{Duration, Instant},
+};
+
+/// Long enough for a loaded machine; a test that waits this long has failed.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(180);
+pub(crate) const SYSTEM: &str = "vteam-system";
+const SERVER: &str = "vteam-server.vteam-system.svc";
+
+pub(crate) fn repository() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the repository").to_owned()
+}
+
+pub(crate) fn kubectl(args: &[&str]) -> anyhow::Result<String> {
+    kubectl_with(args, "")
+}
+
+/// What it prints; what it says of an error is the error.
+pub(crate) fn kubectl_with(args: &[&str], input: &str) -> anyhow::Result<String> {
+    ensure!(std::env::var_os("KUBECONFIG").is_some(), "no cluster is named: run `cargo xtask e2e`");
+    let mut child = Command::new("kubectl")
+        .args(args)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .context("kubectl is not there: run `cargo xtask e2e`")?;
+    child.stdin.take().context("no stdin")?.write_all(input.as_bytes())?;
+    let output = child.wait_with_output()?;
+    if !output.status.success() {
+        bail!("kubectl {}: {}", args.join(" "), String::from_utf8_lossy(&output.stderr).trim());
+    }
+    Ok(String::from_utf8(output.stdout)?)
+}
+
+pub(crate) fn apply(document: &Value) -> anyhow::Result<()> {
+    kubectl_with(&["apply", "--server-side", "-f", "-"], &document.to_string()).map(drop)
+}
+
+/// Tries until it is there.
+pub(crate) async fn eventually<T>(
+    what: &str,
+    mut look: impl FnMut() -> anyhow::Result<Option<T>>,
+) -> anyhow::Result<T> {
+    let begun = Instant::now();
+    let mut last = None;
+    while begun.elapsed() < PATIENCE {
+        match look() {
+            Ok(Some(found)) => return Ok(found),
+            Ok(None) => {}
+            Err(error) => last = Some(error),
+        }
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    let last = last.map(|error| format!(": {error:#}")).unwrap_or_default();
+    bail!("{what}: not within {PATIENCE:?}{last}")
+}
+
+/// Installed once for all tests.
+struct Installed {
+    address: SocketAddr,
+    ca: Certificate,
+}
+
+fn installed() -> &'static Installed {
+    static INSTALLED: OnceLock<Installed> = OnceLock::new();
+    INSTALLED.get_or_init(|| install().expect("vteam is installed"))
+}
+
+fn install() -> anyhow::Result<Installed> {
+    let overlay = repository().join("manifests/overlays/dev");
+    // The definitions come in the same breath as what is of their kinds.
+    kubectl(&["apply", "--server-side", "-k", &overlay.to_string_lossy()])?;
+    for part in ["statefulset/vteam-server", "deployment/vteam-operator"] {
+        let done = kubectl(&["-n", SYSTEM, "rollout", "status", part, "--timeout=180s"]);
+        if let Err(error) = done {
+            let pods = kubectl(&["-n", SYSTEM, "describe", "pods"]).unwrap_or_default();
+            return Err(error.context(pods));
+        }
+    }
+    let ca =
+        kubectl(&["-n", SYSTEM, "get", "configmap", "vteam-server-ca", "-o", r"jsonpath={.data.ca\.crt}"])?;
+    Ok(Installed { address: address()?, ca: Certificate::from_pem(ca.as_bytes())? })
+}
+
+/// The Service's own, where this machine reaches it; else through a port-forward that lives as long as the tests.
+fn address() -> anyhow::Result<SocketAddr> {
+    let ip = kubectl(&["-n", SYSTEM, "get", "service", "vteam-server", "-o", "jsonpath={.spec.clusterIP}"])?;
+    let direct = SocketAddr::new(ip.parse()?, 443);
+    if TcpStream::connect_timeout(&direct, Duration::from_secs(2)).is_ok() {
+        return Ok(direct);
+    }
+    let free = std::net::TcpListener::bind("127.0.0.1:0")?.local_addr()?;
+    Command::new("kubectl")
+        .args(["-n", SYSTEM, "port-forward", "service/vteam-server", &format!("{}:443", free.port())])
+        .stdout(Stdio::null())
+        .spawn()?;
+    let begun = Instant::now();
+    while TcpStream::connect(free).is_err() {
+        ensure!(begun.elapsed() < PATIENCE, "the port-forward does not answer");
+        std::thread::sleep(Duration::from_millis(100));
+    }
+    Ok(free)
+}
+
+/// A project of a test's own; it goes with it.
+pub(crate) struct Project {
+    pub(crate) name: String,
+}
+
+impl Project {
+    pub(crate) fn new(name: &str) -> anyhow::Result<Self> {
+        installed();
+        let name = format!("{name}-{}", std::process::id());
+        apply(&json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name, "labels": {
+            "vteam.ambient-code/project": "true", "pod-security.kubernetes.io/enforce": "restricted",
+        }}}))?;
+        let project = Self { name };
+        for role in ["view", "edit", "admin"] {
+            project.account(role, Some(&format!("vteam-{role}")))?;
+        }
+        project.account("nobody", None)?;
+        Ok(project)
+    }
+
+    fn account(&self, name: &str, role: Option<&str>) -> anyhow::Result<()> {
+        let (at, account) = (&self.name, json!({"name": name, "namespace": self.name}));
+        apply(&json!({"apiVersion": "v1", "kind": "ServiceAccount", "metadata": account}))?;
+        let Some(role) = role else { return Ok(()) };
+        apply(&json!({
+            "apiVersion": "rbac.authorization.k8s.io/v1", "kind": "RoleBinding", "metadata": {"name": name, "namespace": at},
+            "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": role},
+            "subjects": [{"kind": "ServiceAccount", "name": name, "namespace": at}],
+        }))
+    }
+
+    pub(crate) fn token(&self, account: &str) -> anyhow::Result<String> {
+        Ok(kubectl(&["-n", &self.name, "create", "token", account])?.trim().to_owned())
+    }
+
+    /// The server, as this account of the project.
+    pub(crate) fn caller(&self, account: &str) -> anyhow::Result<Caller> {
+        Ok(Caller { token: Some(self.token(account)?), http: client()?, project: self.name.clone() })
+    }
+
+    pub(crate) fn settings(&self, spec: Value) -> anyhow::Result<()> {
+        apply(&json!({"apiVersion": "vteam.ambient-code/v1alpha1", "kind": "ProjectSettings",
+            "metadata": {"name": "projectsettings", "namespace": self.name}, "spec": spec}))
+    }
+
+    pub(crate) fn session(&self, name: &str, spec: Value) -> anyhow::Result<()> {
+        apply(&json!({"apiVersion": "vteam.ambient-code/v1alpha1", "kind": "AgenticSession",
+            "metadata": {"name": name, "namespace": self.name}, "spec": spec}))
+    }
+
+    pub(crate) fn get(&self, kind: &str, name: &str) -> anyhow::Result<Value> {
+        Ok(serde_json::from_str(&kubectl(&["-n", &self.name, "get", kind, name, "-o", "json"])?)?)
+    }
+
+    pub(crate) fn list(&self, kind: &str) -> anyhow::Result<Vec<Value>> {
+        let list: Value = serde_json::from_str(&kubectl(&["-n", &self.name, "get", kind, "-o", "json"])?)?;
+        Ok(list["items"].as_array().cloned().unwrap_or_default())
+    }
+
+    /// Waits for a phase. Another settled one is the test's failure, with all that is known.
+    pub(crate) async fn reaches(&self, session: &str, phase: &str) -> anyhow::Result<Value> {
+        const SETTLED: [&str; 4] = ["Completed", "Failed", "Stopped", "Suspended"];
+        let object = eventually(&format!("{session} becomes {phase}"), || {
+            let object = self.get("agenticsession", session)?;
+            let now = object["status"]["phase"].as_str().unwrap_or_default();
+            Ok((now == phase || SETTLED.contains(&now)).then_some(object))
+        })
+        .await
+        .with_context(|| self.about(session))?;
+        ensure!(
+            object["status"]["phase"] == phase,
+            "{session} is not {phase}: {}\n{}",
+            object["status"],
+            self.about(session)
+        );
+        Ok(object)
+    }
+
+    /// For whoever reads a failed test.
+    pub(crate) fn about(&self, session: &str) -> String {
+        let mut text = String::new();
+        for args in [
+            vec!["-n", &self.name, "get", "agenticsession", session, "-o", "yaml"],
+            vec!["-n", &self.name, "describe", "pods"],
+            vec!["-n", SYSTEM, "logs", "deployment/vteam-operator", "--tail=40"],
+            vec!["-n", SYSTEM, "logs", "statefulset/vteam-server", "--tail=40"],
+        ] {
+            text.push_str(&kubectl(&args).unwrap_or_else(|error| error.to_string()));
+        }
+        for pod in self.list("pods").unwrap_or_default() {
+            let name = pod["metadata"]["name"].as_str().unwrap_or_default().to_owned();
+            let logs = kubectl(&["-n", &self.name, "logs", &name, "--all-containers", "--tail=40"]);
+            text.push_str(&logs.unwrap_or_else(|error| error.to_string()));
+        }
+        text
+    }
+}
+
+impl Drop for Project {
+    fn drop(&mut self) {
+        // A test that failed is looked at.
+        if !std::thread::panicking() {
+            let _ = kubectl(&["delete", "namespace", &self.name, "--wait=false"]);
+        }
+    }
+}
+
+fn client() -> anyhow::Result<Client> {
+    let Installed { address, ca } = installed();
+    let client = Client::builder()
+        .add_root_certificate(ca.clone())
+        .resolve(SERVER, *address)
+        .timeout(PATIENCE)
+        .build()?;
+    Ok(client)
+}
+
+/// Somebody who talks to the server.
+pub(crate) struct Caller {
+    pub(crate) token: Option<String>,
+    http: Client,
+    pub(crate) project: String,
+}
+
+impl Caller {
+    pub(crate) fn with(token: Option<&str>, project: &str) -> anyhow::Result<Self> {
+        Ok(Self { token: token.map(str::to_owned), http: client()?, project: project.to_owned() })
+    }
+
+    /// The same caller, in another project.
+    pub(crate) fn in_project(self, project: &str) -> Self {
+        Self { project: project.to_owned(), ..self }
+    }
+
+    /// `path` is below the project.
+    pub(crate) fn ask(&self, method: Method, path: &str) -> RequestBuilder {
+        self.to(method, &format!("/api/projects/{}{path}", self.project))
+    }
+
+    pub(crate) fn to(&self, method: Method, path: &str) -> RequestBuilder {
+        let port = installed().address.port();
+        let request = self.http.request(method, format!("https://{SERVER}:{port}{path}"));
+        match &self.token {
+            Some(token) => request.bearer_auth(token),
+            None => request,
+        }
+    }
+
+    pub(crate) async fn create(&self, spec: Value) -> anyhow::Result<String> {
+        let made = self.ask(Method::POST, "/agentic-sessions").json(&spec).send().await?;
+        let status = made.status();
+        let body: Value = made.json().await?;
+        ensure!(status == 201, "{status}: {body}");
+        Ok(body["metadata"]["name"].as_str().context("a session without a name")?.to_owned())
+    }
+
+    /// The whole log.
+    pub(crate) async fn events(&self, session: &str) -> anyhow::Result<Vec<Value>> {
+        let path = format!("/agentic-sessions/{session}/export");
+        let text = self.ask(Method::GET, &path).send().await?.error_for_status()?.text().await?;
+        text.lines().map(|line| Ok(serde_json::from_str(line)?)).collect()
+    }
+
+    pub(crate) async fn get(&self, session: &str) -> anyhow::Result<Value> {
+        let path = format!("/agentic-sessions/{session}");
+        Ok(self.ask(Method::GET, &path).send().await?.error_for_status()?.json().await?)
+    }
+}

@@ -1,0 +1,46 @@
+//! `e2e`: the product on a real cluster. Images of what the tests run, a cluster with them, the tests, and nothing left.
+
+use crate::{
+    cluster, image,
+    run::{Run, say, step},
+    test::counted,
+};
+use anyhow::{Context, bail};
+use clap::Args;
+
+#[derive(Debug, Args)]
+pub(crate) struct E2eArgs {
+    /// Leave the cluster as the tests left it.
+    #[arg(long)]
+    keep: bool,
+    /// Passed on to the test binaries.
+    #[arg(last = true)]
+    rest: Vec<String>,
+}
+
+pub(crate) fn run(args: &E2eArgs) -> anyhow::Result<()> {
+    let images = image::for_tests()?;
+    let cluster = cluster::ensure(&images)?;
+    step("running the tests on the cluster");
+    let mut path = cluster::programs()?.into_os_string();
+    if let Some(rest) = std::env::var_os("PATH") {
+        path.push(":");
+        path.push(rest);
+    }
+    let cargo = Run::cargo()
+        .args(["test", "--no-fail-fast", "--package", "operator", "--test", "cluster"])
+        .args(["--package", "e2e", "--test", "kubernetes"])
+        .arg("--")
+        .args(&args.rest)
+        .env("KUBECONFIG", &cluster.kubeconfig)
+        .env("PATH", path);
+    let (count, succeeded) = counted(cargo)?;
+    say(&format!("\n{} passed, {} failed on the cluster", count.passed, count.failed));
+    if cluster.ours && !args.keep {
+        cluster::Verb::Down.run().context("the cluster is not removed")?;
+    }
+    if count.failed > 0 || !succeeded {
+        bail!("there are failed tests");
+    }
+    Ok(())
+}
