@@ -2,6 +2,7 @@
 
 mod crashes;
 pub(crate) mod fake;
+mod followed;
 mod life;
 pub(crate) mod people;
 mod refusals;

@@ -16,8 +16,8 @@ use server::{
     broker::{Broker, BrokerConfig, Models, RetryPolicy},
     gateway,
     sessions::{
-        Caller, Exited, Launch, LaunchError, Launcher, Life, Material, Missing, NewSession, SessionError,
-        SessionView, Sessions, Settings, Surroundings, Tail, Wanted,
+        Caller, Elsewhere, Exited, Launch, LaunchError, Launcher, Life, Material, Missing, NewSession,
+        SessionError, SessionView, Sessions, Settings, Surroundings, Tail, Wanted,
     },
 };
 use std::{
@@ -170,15 +170,27 @@ impl World {
 
     pub(crate) async fn with(play: Play, settings: Settings) -> Self {
         let dir = Arc::new(tempfile::tempdir().unwrap());
-        Self::open(dir, Runners::default(), play, settings).await
+        Self::open(dir, Runners::default(), Life::Planned, play, settings).await
     }
 
-    async fn open(dir: Arc<tempfile::TempDir>, runners: Runners, play: Play, settings: Settings) -> Self {
+    /// Sessions about which somebody else decides; nobody plays their runners.
+    pub(crate) async fn followed(elsewhere: Arc<dyn Elsewhere>) -> Self {
+        let dir = Arc::new(tempfile::tempdir().unwrap());
+        let idle = play(|_| std::future::pending());
+        Self::open(dir, Runners::default(), Life::Followed(elsewhere), idle, settings()).await
+    }
+
+    async fn open(
+        dir: Arc<tempfile::TempDir>,
+        runners: Runners,
+        life: Life,
+        play: Play,
+        settings: Settings,
+    ) -> Self {
         let socket = dir.path().join("runner.sock");
         let launcher = Arc::new(FakeLauncher { runners: runners.clone(), play, socket: socket.clone() });
         let store = Store::open(dir.path(), Durability::Process).unwrap();
-        let sessions =
-            Sessions::open(store, Life::Planned, launcher, Arc::new(Nothing), settings).await.unwrap();
+        let sessions = Sessions::open(store, life, launcher, Arc::new(Nothing), settings).await.unwrap();
         let router = gateway::router(sessions.clone(), broker(&sessions));
         let _ = std::fs::remove_file(&socket);
         let listener = UnixListener::bind(&socket).unwrap();
@@ -204,7 +216,7 @@ impl World {
             }
             tokio::task::yield_now().await;
         }
-        Self::open(dir, runners, play, settings()).await
+        Self::open(dir, runners, Life::Planned, play, settings()).await
     }
 
     pub(crate) async fn kill_runner(&self, uid: &SessionUid, epoch: u64) {

@@ -1,0 +1,146 @@
+//! Sessions about which somebody else decides, as an operator does on a cluster.
+
+use super::{
+    fake::Fake,
+    world::{Stage, World, diligent, spec, told},
+};
+use futures::future::BoxFuture;
+use model::{
+    event::RunEnd,
+    id::{Epoch, Seq, SessionRef, SessionUid},
+    lifecycle::{Phase, Reason},
+    plan::Desired,
+};
+use protocol::control::FromServer;
+use resources::session::status::{ServerStatus, Work};
+use secrecy::{ExposeSecret, SecretString};
+use server::sessions::{Decided, Elsewhere, Object};
+use std::sync::{Arc, Mutex};
+use tokio::sync::watch;
+
+/// Knows one session, and the epoch that was counted last.
+struct Operator {
+    uid: SessionUid,
+    epoch: Mutex<Epoch>,
+    told: watch::Sender<Option<ServerStatus>>,
+}
+
+impl Elsewhere for Operator {
+    fn prove(&self, token: SecretString) -> BoxFuture<'_, Option<(SessionUid, Epoch)>> {
+        let known = token.expose_secret() == "pod";
+        let epoch = *self.epoch.lock().unwrap();
+        Box::pin(async move { known.then(|| (self.uid.clone(), epoch)) })
+    }
+
+    fn tell(&self, _session: &SessionRef, _uid: &SessionUid, status: ServerStatus) {
+        self.told.send_replace(Some(status));
+    }
+}
+
+impl Operator {
+    fn new() -> Arc<Self> {
+        let told = watch::Sender::new(None);
+        Arc::new(Self { uid: "uid-of-the-object".parse().unwrap(), epoch: Mutex::default(), told })
+    }
+
+    async fn decide(&self, world: &World, phase: Phase, epoch: u64, desired: Desired) {
+        let reference = SessionRef { project: "p".parse().unwrap(), name: "s".parse().unwrap() };
+        let object = Object { reference, created_by: "ada".into(), spec: spec() };
+        let decided = Decided {
+            desired,
+            phase,
+            reason: Reason::Working,
+            message: "as decided".into(),
+            epoch: Epoch(epoch),
+            observed: Seq(1000),
+            gone: desired == Desired::Delete,
+        };
+        *self.epoch.lock().unwrap() = Epoch(epoch);
+        world.sessions.take_up(&self.uid, Some(object), decided).await.unwrap();
+    }
+
+    async fn until(&self, wanted: impl Fn(&Work) -> bool) -> ServerStatus {
+        let mut told = self.told.subscribe();
+        let is = |status: &Option<ServerStatus>| {
+            status.as_ref().and_then(|s| s.work.as_ref()).is_some_and(&wanted)
+        };
+        let found = tokio::time::timeout(std::time::Duration::from_secs(20), told.wait_for(is)).await;
+        found.unwrap().unwrap().clone().unwrap()
+    }
+}
+
+fn stage(world: &World) -> Stage {
+    Stage { socket: world.socket.clone(), token: "pod".to_owned(), epoch: Epoch(0) }
+}
+
+#[tokio::test]
+async fn a_session_is_carried_through_the_loss_of_its_runner() {
+    let operator = Operator::new();
+    let world = World::followed(operator.clone()).await;
+    operator.decide(&world, Phase::Pending, 0, Desired::Run).await;
+    operator.decide(&world, Phase::Creating, 1, Desired::Run).await;
+    {
+        let mut first = Fake::bound(&world.socket, "pod").await.unwrap();
+        let run = first.open_run().await.unwrap();
+        first.message(&run, "half of it").await.unwrap();
+        let status = operator.until(|work| work.phase == Some(Phase::Running)).await;
+        let work = status.work.unwrap();
+        assert_eq!((work.connected_epoch, work.has_work, work.deadline.is_some()), (Some(1), true, true));
+    }
+    operator.until(|work| work.connected_epoch.is_none()).await;
+    // The process that comes next is not counted yet: it must not speak as the one before it.
+    let mut second = Fake::dial(&world.socket, "pod").await.unwrap();
+    let refused = second.hello(None).await.unwrap_err();
+    assert!(refused.0.contains("not counted"), "{}", refused.0);
+    operator.decide(&world, Phase::Creating, 2, Desired::Run).await;
+    let runner = tokio::spawn(diligent()(stage(&world)));
+    let status = operator.until(|work| work.phase == Some(Phase::Completed)).await;
+    let work = status.work.as_ref().unwrap();
+    assert_eq!((work.has_work, work.connected_epoch, status.is_error), (false, None, Some(false)));
+    assert_eq!(status.num_turns, Some(1));
+    // It is told to end, without anybody deciding so.
+    runner.await.unwrap();
+    let events = world.until_phase(&operator.uid, Phase::Completed).await;
+    let told = told(&events);
+    for line in ["bound 1", "lost 1", "bound 2", "run.finished Completed"] {
+        assert!(told.iter().any(|told| told == line), "{line}: {told:#?}");
+    }
+    let session = SessionRef { project: "p".parse().unwrap(), name: "s".parse().unwrap() };
+    operator.decide(&world, Phase::Completed, 2, Desired::Delete).await;
+    world.until_removed(&session).await;
+    world.verify();
+}
+
+#[tokio::test]
+async fn a_stop_that_was_decided_interrupts_the_run_first() {
+    let operator = Operator::new();
+    let world = World::followed(operator.clone()).await;
+    operator.decide(&world, Phase::Creating, 1, Desired::Run).await;
+    let mut runner = Fake::bound(&world.socket, "pod").await.unwrap();
+    let run = runner.open_run().await.unwrap();
+    operator.decide(&world, Phase::Stopping, 1, Desired::Stop).await;
+    let interrupted = runner.until(|m| matches!(m, FromServer::Interrupt { .. }).then_some(())).await;
+    interrupted.unwrap();
+    runner.end(&run, RunEnd::Interrupted).await.unwrap();
+    runner.until(|m| matches!(m, FromServer::Drain { .. }).then_some(())).await.unwrap();
+    drop(runner);
+    operator.until(|work| !work.has_work && work.phase == Some(Phase::Stopped)).await;
+    operator.until(|work| work.connected_epoch.is_none()).await;
+    operator.decide(&world, Phase::Stopped, 1, Desired::Stop).await;
+    world.until_phase(&operator.uid, Phase::Stopped).await;
+    world.verify();
+}
+
+#[tokio::test]
+async fn nobody_else_is_listened_to() {
+    let operator = Operator::new();
+    let world = World::followed(operator.clone()).await;
+    operator.decide(&world, Phase::Creating, 1, Desired::Run).await;
+    assert!(Fake::dial(&world.socket, "another pod").await.is_err());
+    let mut old = Fake::bound(&world.socket, "pod").await.unwrap();
+    let run = old.open_run().await.unwrap();
+    operator.decide(&world, Phase::Creating, 2, Desired::Run).await;
+    assert!(old.message(&run, "too late").await.is_err(), "a newer epoch revokes");
+    let (status, _) = old.http("GET", "/runner/v1/history?after=0", vec![]).await;
+    assert_eq!(status, 409);
+}
