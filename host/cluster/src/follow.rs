@@ -141,12 +141,8 @@ impl Follower {
         }
     }
 
-    /// What a new session is made of; `None` where it is not to be made.
+    /// What the session is to do; `None` where it is none.
     fn object(&mut self, seen: &Seen) -> Option<server::sessions::Object> {
-        if seen.has_log || seen.decided.phase.is_settled() {
-            // It ran before: where its log is lost, it does not begin again.
-            return None;
-        }
         let project = match self.namespaces.get(&seen.reference.project) {
             Ok(project) => project,
             Err(error) => {

@@ -27,7 +27,7 @@ pub(crate) struct Seen {
     pub(crate) pod: Option<String>,
     pub(crate) decided: Decided,
     /// A server had it before.
-    pub(crate) has_log: bool,
+    has_log: bool,
     created_by: Untrusted,
     labels: std::collections::BTreeMap<String, String>,
     spec: Value,
@@ -73,7 +73,8 @@ impl Seen {
         let spec = resources::session::read(&self.spec)?.spec;
         let metadata = Metadata { labels: self.labels.clone(), ..Metadata::default() };
         let spec = Posted { metadata, spec, raw: self.spec.clone() }.accept(policy)?;
-        Ok(Object { reference: self.reference.clone(), created_by: self.created_by.clone(), spec })
+        let ran = self.has_log || self.decided.phase.is_settled();
+        Ok(Object { reference: self.reference.clone(), created_by: self.created_by.clone(), spec, ran })
     }
 }
 

@@ -72,7 +72,7 @@ pub(super) enum Command {
     Reserve { charge: Charge, worst: Option<MicroUsd>, reply: Answer<Result<(), ReserveError>> },
     Settle { charge: Charge, settlement: Settlement, reply: Answer<()> },
     // of whoever decides elsewhere
-    Decided { decided: Box<Decided> },
+    Decided { decided: Box<Decided>, spec: Option<Box<Accepted>> },
     // of what runs beside
     Launched { epoch: Epoch, result: Result<Vec<Warning>, LaunchError> },
     Exited { epoch: Epoch, message: String },
@@ -260,7 +260,7 @@ impl Actor {
             }
             Command::MayFetch { request, reply } => self.may_fetch(&request, reply),
             Command::IsBound { artifact, reply } => drop(reply.send(self.artifacts.contains(&artifact))),
-            Command::Decided { decided } => self.decided(*decided).await,
+            Command::Decided { decided, spec } => self.decided(*decided, spec.map(|spec| *spec)).await,
             Command::Launched { epoch, result } => self.launched(epoch, result).await,
             Command::Exited { epoch, message } => self.runner_exited(epoch, message),
             Command::Killed { epoch } => self.killed(epoch),

@@ -174,15 +174,21 @@ impl Registry {
         decided: Decided,
     ) -> Result<(), SessionError> {
         if self.store.session_by_uid(uid).await?.is_none() {
-            let Some(Object { reference, created_by, spec }) = object else { return Ok(()) };
+            let begins = |object: &Object| !object.ran;
+            let Some(Object { reference, created_by, spec, .. }) = object.filter(begins) else {
+                return Ok(());
+            };
             if let Source::Archive { blob } = &spec.workspace {
                 self.store.keep_blob(uid, blob).await?;
             }
             let (record, events) = self.first(&created_by, uid.clone(), reference, &spec)?;
             tracing::info!(session = %record.reference, %uid, "session accepted");
             self.store.create(record, events).await?;
+            self.tell(uid, Command::Decided { decided: Box::new(decided), spec: None }).await;
+            return Ok(());
         }
-        self.tell(uid, Command::Decided { decided: Box::new(decided) }).await;
+        let spec = object.map(|object| Box::new(object.spec));
+        self.tell(uid, Command::Decided { decided: Box::new(decided), spec }).await;
         Ok(())
     }
 

@@ -32,6 +32,8 @@ pub struct Object {
     pub reference: SessionRef,
     pub created_by: Untrusted,
     pub spec: Accepted,
+    /// It ran before: where its log is not here, it is not begun again.
+    pub ran: bool,
 }
 
 #[derive(Debug, Clone)]

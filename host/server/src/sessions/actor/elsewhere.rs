@@ -12,17 +12,28 @@ use model::{
     plan::{Action, Runner},
     render,
 };
-use resources::session::status::{ServerStatus, Usage, Work};
+use resources::{
+    Accepted,
+    session::status::{ServerStatus, Usage, Work},
+};
 use std::time::Duration;
 
 const MESSAGE_CHARACTERS: usize = 2000;
 const RESULT_CHARACTERS: usize = 4000;
 
 impl Actor {
-    pub(super) async fn decided(&mut self, decided: Decided) {
-        if self.record.state.desired != decided.desired && !decided.gone {
+    pub(super) async fn decided(&mut self, decided: Decided, spec: Option<Accepted>) {
+        let limit = spec.as_ref().map_or(self.record.state.budget.limit, |spec| spec.budget);
+        if let Some(spec) = spec {
+            self.edited(spec);
+        }
+        let state = &self.record.state;
+        if (state.desired != decided.desired || state.budget.limit != limit) && !decided.gone {
             let mut change = self.change();
-            change.want(decided.desired);
+            change.state.budget.limit = limit;
+            if change.state.desired != decided.desired {
+                change.want(decided.desired);
+            }
             if let Err(error) = self.commit(change).await {
                 // It comes again with the object's next change, and at the latest with the next server.
                 let error = telemetry::field::chain(&error);
@@ -42,6 +53,20 @@ impl Actor {
             self.gone(epoch, message);
         }
         self.decided = Some(decided);
+    }
+
+    /// Takes over what may change of a specification: what is read again each time somebody decides. It is not stored:
+    /// the next server reads the object again.
+    fn edited(&mut self, spec: Accepted) {
+        let now = &mut self.accepted;
+        now.timeout = spec.timeout;
+        now.inactivity = spec.inactivity;
+        now.retention = spec.retention;
+        now.interactive = spec.interactive;
+        now.stop_on_run_finished = spec.stop_on_run_finished;
+        now.budget = spec.budget;
+        now.display_name = spec.display_name;
+        now.spec = spec.spec;
     }
 
     pub(super) fn followed(&mut self) -> Vec<Action> {

@@ -45,7 +45,7 @@ impl Operator {
 
     async fn decide(&self, world: &World, phase: Phase, epoch: u64, desired: Desired) {
         let reference = SessionRef { project: "p".parse().unwrap(), name: "s".parse().unwrap() };
-        let object = Object { reference, created_by: "ada".into(), spec: spec() };
+        let object = Object { reference, created_by: "ada".into(), spec: spec(), ran: false };
         let decided = Decided {
             desired,
             phase,
