@@ -284,6 +284,24 @@ pub(crate) fn next_signal(signals: &[libc::c_int]) -> libc::c_int {
     }
 }
 
+/// A request to end (SIGTERM) that comes from now on waits for [`release_termination`]. The first process of a container
+/// would not get it at all before it has a handler.
+pub fn hold_termination() {
+    block_signals(&[libc::SIGTERM]);
+}
+
+/// Lets it through to the calling thread.
+#[expect(unsafe_code, reason = "signal sets")]
+pub fn release_termination() {
+    // SAFETY: the set is initialised before use and outlives the calls.
+    unsafe {
+        let mut set: libc::sigset_t = std::mem::zeroed();
+        libc::sigemptyset(&raw mut set);
+        libc::sigaddset(&raw mut set, libc::SIGTERM);
+        libc::pthread_sigmask(libc::SIG_UNBLOCK, &raw const set, std::ptr::null_mut());
+    }
+}
+
 /// Nothing blocked, nothing ignored: what a program expects to start with.
 #[expect(unsafe_code, reason = "signal sets")]
 pub(crate) fn reset_signals() {

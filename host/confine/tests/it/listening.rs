@@ -39,7 +39,9 @@ impl Container {
         for name in ["workspace", "home", "tmp"] {
             command.arg(format!("--{name}")).arg(folder.path().join(name));
         }
-        masks.iter().for_each(|mask| drop(command.args(["--mask", mask])));
+        for mask in masks {
+            command.args(["--mask", mask]);
+        }
         let process = command.stdin(Stdio::null()).spawn().unwrap();
         std::fs::copy(env!("CARGO_BIN_EXE_vteam-exec"), folder.path().join("run/new")).unwrap();
         std::fs::rename(folder.path().join("run/new"), launcher).unwrap();
