@@ -1,8 +1,9 @@
 //! The process `vteam-runner`, one per session: agent loop, context, tool dispatch, workspace.
 //!
-//! It is told who it is after it started, has no credential but its own, and reaches nothing but its server's socket,
-//! its launcher's, and its session's folder. What the agent does goes through components; what they may do is decided
-//! here and by the server. Deliberately absent: a compiler, a network client, native programs of its own.
+//! It is told who it is after it started, has no credential but its own, and reaches nothing but its server, its
+//! launcher's socket, and its session's folders. What the agent does goes through components; what they may do is decided
+//! here and by the server. Deliberately absent: a compiler, a client of any other server, a resolver, native
+//! programs of its own.
 //!
 //! In a pod it is the first process of the container `runner`, and `vteam-exec` of the container `tools` ([`confine::launch`]);
 //! neither starts the other, and each may restart on its own. The command lines are
