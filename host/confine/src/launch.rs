@@ -1,11 +1,20 @@
 //! The process `vteam-exec`: makes the session's sandbox, tries to break it, then runs programs in it for the runner.
 //!
+//! On one machine it is started beside the runner with one end of a socket, and ends with it. In a pod it is the first
+//! process of the container `tools` and listens at a path that the runner sees too; runners come and go, and when one goes
+//! its programs go. Namespaces of its own are then rarely to be had, and Landlock and seccomp hold programs alone:
+//!
+//! ```text
+//! vteam-exec --listen /run/vteam/exec.sock --workspace /workspace --home /home/vteam --tmp /tmp
+//! ```
+//!
 //! It has one thread: it forks for every program, and what a fork of a process with threads may do is next to nothing.
 
 mod args;
 mod call;
 mod calls;
 mod canary;
+mod door;
 mod inbox;
 mod init;
 mod namespaces;
@@ -16,7 +25,7 @@ mod sandbox;
 mod serve;
 mod usage;
 
-pub use args::{BadArguments, Options};
+pub use args::{BadArguments, Meeting, Options};
 
 use crate::Features;
 use sandbox::{Folders, Sandbox};
@@ -55,19 +64,19 @@ enum LaunchError {
 
 fn launch(options: Options) -> Result<(), LaunchError> {
     let failed = |what| move |source| LaunchError::Setup { what, source };
-    let socket = crate::sys::keep_only(options.socket_fd).map_err(failed("the socket is not open"))?;
+    let door =
+        door::Door::open(&options.meeting).map_err(failed("the socket is not open or cannot be made"))?;
     let folders = Folders::real(&options).map_err(failed("a folder of the session is not there"))?;
     let features = Features::of_this_host(&options.masks);
-    let sentinel = canary::Sentinel::place(&folders)
+    let sentinel = canary::Sentinel::place(&folders, &options.meeting)
         .map_err(failed("the canaries need a file outside and cannot make one"))?;
-    let place =
-        namespaces::enter(&folders, features, &socket).map_err(failed("no child could be started"))?;
+    let place = namespaces::enter(&folders, features, &door).map_err(failed("no child could be started"))?;
     let sandbox = Sandbox::new(place, folders, features, options.limits)?;
-    serve::serve(socket, sandbox, sentinel).map_err(failed("the connection to the runner broke"))
+    serve::serve(door, sandbox, sentinel).map_err(failed("the connection to the runner broke"))
 }
 
 #[expect(clippy::print_stderr, reason = "the launcher's log is its standard error")]
-fn complain(error: &dyn std::error::Error) {
+pub(crate) fn complain(error: &dyn std::error::Error) {
     eprintln!("vteam-exec: {error}");
     let mut cause = error.source();
     while let Some(error) = cause {

@@ -25,7 +25,7 @@ pub use doctor::{DoctorError, doctor};
 pub use limits::ProgramLimits;
 pub use mask::{BadMask, Features, Mask};
 pub use runner::{Dial, RunnerPaths, runner};
-pub use sys::inherit;
+pub use sys::{hold_termination, inherit, release_termination};
 
 /// What a process that confined itself is held by now.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

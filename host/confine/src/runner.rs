@@ -10,7 +10,7 @@ use std::path::PathBuf;
 pub struct RunnerPaths {
     /// Workspace, journal, temporary folder.
     pub read_write: Vec<PathBuf>,
-    /// Such as the workspace's baseline.
+    /// Such as the folder in which the runner's token is replaced from time to time.
     pub read_only: Vec<PathBuf>,
     pub dial: Dial,
 }
@@ -20,7 +20,7 @@ pub struct RunnerPaths {
 pub enum Dial {
     /// A Unix socket. No other family can be opened afterwards.
     Unix,
-    /// TCP to this port, for a pod.
+    /// TCP to this port, for a pod, and Unix sockets, for the launcher's. Below version 4 of Landlock (Linux 6.7) any port.
     Tcp(u16),
 }
 

@@ -145,6 +145,11 @@ fn dialling_only(rules: &mut Rules, tcp: bool) -> Result<(), FilterError> {
             dial.push(rule(&[equal(0, family as u64), stream(), equal(2, 0u64)])?);
             dial.push(rule(&[equal(0, family as u64), stream(), equal(2, libc::IPPROTO_TCP as u64)])?);
         }
+        // What is sent with this flag dials on the way, past Landlock's look at ports.
+        let fast_open = libc::MSG_FASTOPEN.unsigned_abs().into();
+        for (call, flags) in [(libc::SYS_sendto, 3), (libc::SYS_sendmsg, 2), (libc::SYS_sendmmsg, 3)] {
+            rules.insert(call, vec![rule(&[masked(flags, fast_open, 0)])?]);
+        }
     }
     rules.insert(libc::SYS_socket, dial);
     rules.insert(libc::SYS_socketpair, vec![rule(&[equal(0, libc::AF_UNIX as u64), stream()])?]);

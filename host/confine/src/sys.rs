@@ -238,6 +238,38 @@ pub(crate) fn block_signals(signals: &[libc::c_int]) {
     }
 }
 
+/// Signals are asked for, not delivered: those given are blocked, and [`read_signal`] finds them in what is made here.
+/// A blocked signal also reaches the first process of a PID namespace, which has no default action.
+#[expect(unsafe_code, reason = "signalfd is in no library of ours")]
+pub(crate) fn signals(which: &[libc::c_int]) -> io::Result<OwnedFd> {
+    block_signals(which);
+    // SAFETY: the set is initialised before use and outlives the call; the descriptor is new and nobody else's.
+    unsafe {
+        let mut set: libc::sigset_t = std::mem::zeroed();
+        libc::sigemptyset(&raw mut set);
+        for signal in which {
+            libc::sigaddset(&raw mut set, *signal);
+        }
+        match libc::signalfd(-1, &raw const set, libc::SFD_CLOEXEC | libc::SFD_NONBLOCK) {
+            -1 => Err(io::Error::last_os_error()),
+            fd => Ok(OwnedFd::from_raw_fd(fd)),
+        }
+    }
+}
+
+/// The next signal that came, if one did.
+pub(crate) fn read_signal(from: &OwnedFd) -> io::Result<Option<libc::c_int>> {
+    let mut info = [0; size_of::<libc::signalfd_siginfo>()];
+    match rustix::io::read(from, &mut info) {
+        // Its number is the first field.
+        Ok(_) => {
+            Ok(info.first_chunk::<4>().and_then(|number| i32::try_from(u32::from_ne_bytes(*number)).ok()))
+        }
+        Err(rustix::io::Errno::AGAIN | rustix::io::Errno::INTR) => Ok(None),
+        Err(error) => Err(error.into()),
+    }
+}
+
 /// Waits for one of the blocked signals.
 #[expect(unsafe_code, reason = "signal sets")]
 pub(crate) fn next_signal(signals: &[libc::c_int]) -> libc::c_int {
@@ -249,6 +281,24 @@ pub(crate) fn next_signal(signals: &[libc::c_int]) -> libc::c_int {
             libc::sigaddset(&raw mut set, *signal);
         }
         libc::sigwaitinfo(&raw const set, std::ptr::null_mut())
+    }
+}
+
+/// A request to end (SIGTERM) that comes from now on waits for [`release_termination`]. The first process of a container
+/// would not get it at all before it has a handler.
+pub fn hold_termination() {
+    block_signals(&[libc::SIGTERM]);
+}
+
+/// Lets it through to the calling thread.
+#[expect(unsafe_code, reason = "signal sets")]
+pub fn release_termination() {
+    // SAFETY: the set is initialised before use and outlives the calls.
+    unsafe {
+        let mut set: libc::sigset_t = std::mem::zeroed();
+        libc::sigemptyset(&raw mut set);
+        libc::sigaddset(&raw mut set, libc::SIGTERM);
+        libc::pthread_sigmask(libc::SIG_UNBLOCK, &raw const set, std::ptr::null_mut());
     }
 }
 

@@ -1,11 +1,11 @@
-//! Plain requests to the server on its socket: model, egress, blobs, history.
+//! Plain requests to the server: model, egress, blobs, history.
 //!
-//! One connection per request: on a Unix socket it costs less than keeping a pool. All I/O runs on the runtime that
+//! One connection per request: on a Unix socket it costs less than keeping a pool, and TLS resumes its session. All I/O runs on the runtime that
 //! this was made on, whoever calls.
 
 mod sse;
 
-use crate::settings::Server;
+use crate::dial::Server;
 use bytes::Bytes;
 use futures::{Stream, StreamExt as _, stream::BoxStream};
 use http_body_util::{BodyExt as _, Full};
@@ -24,7 +24,7 @@ use std::{
     sync::{Arc, OnceLock},
     time::Duration,
 };
-use tokio::{net::UnixStream, runtime::Handle, time::timeout};
+use tokio::{runtime::Handle, time::timeout};
 
 /// Until the head of an answer is there. A model may think for long before it streams.
 const HEAD: Duration = Duration::from_secs(120);
@@ -45,6 +45,8 @@ struct Shared {
 
 #[derive(Debug, thiserror::Error)]
 pub enum HttpError {
+    #[error("the runner's token cannot be read")]
+    Token(#[source] std::io::Error),
     #[error("the server cannot be reached")]
     Connect(#[from] std::io::Error),
     #[error("the connection to the server failed")]
@@ -176,8 +178,8 @@ impl Http {
         let mut request = Request::builder()
             .method(method)
             .uri(path)
-            .header(header::HOST, "server")
-            .header(header::AUTHORIZATION, self.0.server.bearer.clone());
+            .header(header::HOST, self.0.server.authority())
+            .header(header::AUTHORIZATION, self.0.server.bearer().map_err(HttpError::Token)?);
         if !kind.is_empty() {
             request = request.header(header::CONTENT_TYPE, kind);
         }
@@ -201,10 +203,10 @@ impl Http {
         request: Request<Full<Bytes>>,
         head: Duration,
     ) -> Result<(StatusCode, Body), HttpError> {
-        let socket = self.0.server.socket.clone();
+        let server = self.0.server.clone();
         let sent = self.0.io.spawn(async move {
             let exchange = async {
-                let socket = TokioIo::new(UnixStream::connect(socket).await?);
+                let socket = TokioIo::new(server.connect().await?);
                 let (mut sender, connection) = http1::handshake(socket).await?;
                 tokio::spawn(connection);
                 Ok::<_, HttpError>(sender.send_request(request).await?)

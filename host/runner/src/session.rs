@@ -1,6 +1,7 @@
 //! One session's life in this process: connects, is bound, works on runs one after the other, ends in order.
 
 mod bound;
+mod termination;
 
 use crate::{
     agent::Agent,
@@ -10,7 +11,7 @@ use crate::{
         Link,
         connection::{Dialler, Ended},
     },
-    settings::{self, SessionFolder},
+    settings::{self, Exec, SessionFolder},
     workspace::{UnpackError, Workspace},
 };
 use confine::Covers;
@@ -18,6 +19,7 @@ use engine::Engine;
 use model::{event::Event, id::RunId};
 use protocol::control::{FromRunner, FromServer, Request, VERSIONS};
 use std::{collections::VecDeque, sync::Arc, time::Duration};
+use termination::Termination;
 use tokio::{
     runtime::Handle,
     sync::{mpsc, watch},
@@ -25,8 +27,10 @@ use tokio::{
     time::{Instant, timeout},
 };
 
-/// How long the hello waits for the launcher's canaries.
+/// How long the hello waits for the canaries of a launcher that was started beside the runner, and of one that comes when
+/// its container does.
 const CANARIES: Duration = Duration::from_secs(1);
+const CONTAINER: Duration = Duration::from_secs(10);
 /// Of a drain's time, what is left for the goodbye.
 const GOODBYE: Duration = Duration::from_millis(200);
 
@@ -46,6 +50,10 @@ pub enum SessionError {
     Unpack(#[from] UnpackError),
     #[error("the server's artefact key is no key")]
     Key,
+    #[error("signals cannot be heard")]
+    Signals(#[source] std::io::Error),
+    #[error("the runner was asked to end and could not do so in order in the time that there was")]
+    Terminated,
 }
 
 /// Serves a session until the server has no further use for it. The engine has been started; `covers` lie over git's own
@@ -58,27 +66,43 @@ pub async fn serve(
     engine: Engine,
     covers: Option<Covers>,
 ) -> Result<(), SessionError> {
-    let settings::Session { server, exec, folder, in_place: _, orphan_timeout, dial_at_once, log: _ } =
-        settings;
+    let settings::Session {
+        server,
+        exec,
+        install_launcher: _,
+        folder,
+        in_place: _,
+        orphan_timeout,
+        grace,
+        dial_at_once,
+        log: _,
+    } = settings;
+    let termination = Termination::heed().map_err(SessionError::Signals)?;
+    let patience = if matches!(exec, Some(Exec::At(_))) { CONTAINER } else { CANARIES };
     let launcher = exec.map(Launcher::serve).transpose().map_err(SessionError::Launcher)?;
     let http = Http::new(server.clone(), Handle::current());
     let link = Link::default();
     let (inbox, mut received) = mpsc::unbounded_channel();
-    let hello = hello(launcher.as_ref().filter(|_| !dial_at_once)).await;
-    let dialler = Dialler { server, hello, orphan_timeout, inbox };
-    let mut connection = tokio::spawn(dialler.run(link.clone()));
+    let over = termination.over(inbox.clone(), grace);
+    let asked = launcher.clone().filter(|_| !dial_at_once);
+    let dialling = link.clone();
+    let mut connection = tokio::spawn(async move {
+        let hello = hello(asked.as_ref(), patience).await;
+        Dialler { server, hello, orphan_timeout, inbox }.run(dialling).await
+    });
     let parts = Parts { link, http, launcher, engine, folder, covers: covers.map(Arc::new) };
     let served = tokio::select! {
         served = parts.work(&mut received) => served,
         ended = &mut connection => Err(ended.unwrap_or(Ended::Closed).into()),
+        () = over => Err(SessionError::Terminated),
     };
     connection.abort();
     served
 }
 
-async fn hello(launcher: Option<&Launcher>) -> FromRunner {
+async fn hello(launcher: Option<&Launcher>, patience: Duration) -> FromRunner {
     let confinement = match launcher {
-        Some(launcher) => timeout(CANARIES, launcher.properties()).await.unwrap_or_default(),
+        Some(launcher) => timeout(patience, launcher.properties()).await.unwrap_or_default(),
         None => vec![],
     };
     FromRunner::Hello {

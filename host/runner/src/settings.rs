@@ -1,10 +1,10 @@
 //! The command line, and what it means once checked. Nothing is read from the environment.
 
+use crate::dial::{Server, TlsError};
 use clap::{Args, Parser};
-use http::HeaderValue;
 use std::{
     fs::File,
-    io::Read as _,
+    net::SocketAddr,
     os::{
         fd::{FromRawFd as _, OwnedFd, RawFd},
         unix::net::UnixStream,
@@ -44,22 +44,38 @@ struct PluginArgs {
     /// With --call: a JSON object.
     #[arg(long, default_value = "{}")]
     input: String,
-    /// With --call: the folder that the tool sees as its workspace.
+    /// With --call: the folder that the tool sees as its workspace. With --session-dir: the session's workspace, where it is
+    /// not in that folder.
     #[arg(long)]
     workspace: Option<PathBuf>,
 }
 
 #[derive(Debug, Args)]
 struct SessionArgs {
-    /// Where the server listens: unix:<path of its runner socket>.
+    /// Where the server listens: unix:<path of its runner socket>, or https://<address>:<port>.
     #[arg(long)]
     connect: Option<String>,
     /// An inherited descriptor from which the runner's token is read.
     #[arg(long)]
     token_fd: Option<RawFd>,
-    /// An inherited socket to vteam-exec; without it there are no native programs.
+    /// With https: the name in the server's certificate.
+    #[arg(long, value_name = "NAME")]
+    server_name: Option<String>,
+    /// With https: the certificate of the authority that vouches for the server, PEM.
+    #[arg(long, value_name = "FILE")]
+    ca: Option<PathBuf>,
+    /// With https: the file that holds the runner's token, read again for each connection.
+    #[arg(long, value_name = "FILE", conflicts_with = "token_fd")]
+    token_file: Option<PathBuf>,
+    /// An inherited socket to vteam-exec; without one there are no native programs.
     #[arg(long)]
     exec_fd: Option<RawFd>,
+    /// The socket at which vteam-exec listens, now or later.
+    #[arg(long, value_name = "PATH", conflicts_with = "exec_fd")]
+    exec_socket: Option<PathBuf>,
+    /// Put vteam-exec, which is beside this program, into this folder first.
+    #[arg(long, value_name = "DIR")]
+    install_launcher: Option<PathBuf>,
     /// The session's folder: workspace, baseline, journal, tmp.
     #[arg(long)]
     session_dir: Option<PathBuf>,
@@ -72,6 +88,9 @@ struct SessionArgs {
     /// Seconds without a server after which the runner ends.
     #[arg(long, default_value_t = 120)]
     orphan_timeout: u64,
+    /// Seconds that there are to end in order after SIGTERM.
+    #[arg(long, value_name = "SECONDS", default_value_t = 25)]
+    grace: u64,
     /// Dial at once: the server has no need to know what the launcher can keep. Without it the hello waits for that.
     #[arg(long)]
     dial_at_once: bool,
@@ -90,21 +109,24 @@ pub enum Job {
 
 pub struct Session {
     pub server: Server,
-    pub exec: Option<UnixStream>,
+    pub exec: Option<Exec>,
+    /// The folder that the launcher is put into first of all.
+    pub install_launcher: Option<PathBuf>,
     pub folder: SessionFolder,
     pub in_place: Option<PathBuf>,
     pub orphan_timeout: Duration,
+    pub grace: Duration,
     /// Without waiting for the launcher's canaries.
     pub dial_at_once: bool,
     pub log: String,
 }
 
-/// How the server is reached and what proves who dials.
-#[derive(Debug, Clone)]
-pub struct Server {
-    pub socket: PathBuf,
-    /// `Bearer <token>`, marked sensitive.
-    pub bearer: HeaderValue,
+/// How the launcher of native programs is reached.
+pub enum Exec {
+    /// It was started with the other end, and ends with it.
+    Given(UnixStream),
+    /// It listens there, comes later and may restart.
+    At(PathBuf),
 }
 
 pub struct PluginFile {
@@ -115,29 +137,37 @@ pub struct PluginFile {
 
 /// The session's folder on this machine.
 #[derive(Debug, Clone)]
-pub struct SessionFolder(PathBuf);
+pub struct SessionFolder {
+    root: PathBuf,
+    workspace: PathBuf,
+}
 
 impl SessionFolder {
+    /// `workspace` is where it says, or in the folder.
+    fn new(root: PathBuf, workspace: Option<PathBuf>) -> Self {
+        Self { workspace: workspace.unwrap_or_else(|| root.join("workspace")), root }
+    }
+
     #[must_use]
     pub fn root(&self) -> &Path {
-        &self.0
+        &self.root
     }
     #[must_use]
     pub fn workspace(&self) -> PathBuf {
-        self.0.join("workspace")
+        self.workspace.clone()
     }
     #[must_use]
     pub fn baseline(&self) -> PathBuf {
-        self.0.join("baseline")
+        self.root.join("baseline")
     }
     /// Programs' own; the runner has no use for it.
     #[must_use]
     pub fn tmp(&self) -> PathBuf {
-        self.0.join("tmp")
+        self.root.join("tmp")
     }
     #[must_use]
     pub fn journal(&self) -> PathBuf {
-        self.0.join("journal")
+        self.root.join("journal")
     }
     /// What is covered, where a person's folder is worked on itself.
     #[must_use]
@@ -150,12 +180,14 @@ impl SessionFolder {
 pub enum SettingsError {
     #[error("--{0} is needed")]
     Missing(&'static str),
-    #[error("--connect {0:?} is not supported: use unix:<absolute path>")]
+    #[error("--connect {0:?} is not supported: use unix:<absolute path> or https://<address>:<port>")]
     Connect(String),
     #[error("--{0} must be a descriptor above 2 that nothing else uses")]
     Descriptor(&'static str),
     #[error("the runner's token could not be read from its descriptor, or is not a token")]
     Token,
+    #[error(transparent)]
+    Tls(#[from] TlsError),
     #[error("{path} cannot be read")]
     File {
         path: PathBuf,
@@ -178,9 +210,9 @@ impl Command {
         let Some(native) = describe.as_ref().or(call.as_ref()) else {
             return match (self.session.take_stock, &self.session.in_place, &self.session.session_dir) {
                 (true, Some(folder), Some(of)) => {
-                    Ok(Job::TakeStock { folder: folder.clone(), of: SessionFolder(of.clone()) })
+                    Ok(Job::TakeStock { folder: folder.clone(), of: SessionFolder::new(of.clone(), None) })
                 }
-                _ => self.session.check().map(Job::Session),
+                _ => self.session.check(workspace).map(Job::Session),
             };
         };
         let signed = signed.ok_or(SettingsError::Missing("signed"))?;
@@ -194,25 +226,40 @@ impl Command {
 }
 
 impl SessionArgs {
-    fn check(self) -> Result<Session, SettingsError> {
-        let connect = self.connect.ok_or(SettingsError::Missing("connect"))?;
-        let socket = connect.strip_prefix("unix:").filter(|path| path.starts_with('/'));
-        let socket = socket.map(PathBuf::from).ok_or_else(|| SettingsError::Connect(connect.clone()))?;
-        let token = take(self.token_fd.ok_or(SettingsError::Missing("token-fd"))?, "token-fd")?;
-        if self.exec_fd == self.token_fd {
+    fn check(self, workspace: Option<PathBuf>) -> Result<Session, SettingsError> {
+        let server = self.server()?;
+        if self.exec_fd.is_some() && self.exec_fd == self.token_fd {
             return Err(SettingsError::Descriptor("exec-fd"));
         }
-        let exec = self.exec_fd.map(|fd| take(fd, "exec-fd")).transpose()?;
+        let given = self.exec_fd.map(|fd| take(fd, "exec-fd")).transpose()?;
+        let given = given.map(|socket| Exec::Given(UnixStream::from(socket)));
         let folder = self.session_dir.ok_or(SettingsError::Missing("session-dir"))?;
         Ok(Session {
-            server: Server { socket, bearer: bearer(token)? },
-            exec: exec.map(UnixStream::from),
-            folder: SessionFolder(folder),
+            server,
+            exec: given.or(self.exec_socket.map(Exec::At)),
+            install_launcher: self.install_launcher,
+            folder: SessionFolder::new(folder, workspace),
             in_place: self.in_place,
             orphan_timeout: Duration::from_secs(self.orphan_timeout),
+            grace: Duration::from_secs(self.grace),
             dial_at_once: self.dial_at_once,
             log: self.log,
         })
+    }
+
+    fn server(&self) -> Result<Server, SettingsError> {
+        let connect = self.connect.as_ref().ok_or(SettingsError::Missing("connect"))?;
+        if let Some(path) = connect.strip_prefix("unix:").filter(|path| path.starts_with('/')) {
+            let token = take(self.token_fd.ok_or(SettingsError::Missing("token-fd"))?, "token-fd")?;
+            return Server::on_this_machine(path.into(), File::from(token)).map_err(|_| SettingsError::Token);
+        }
+        let address: Option<SocketAddr> =
+            connect.strip_prefix("https://").and_then(|address| address.trim_end_matches('/').parse().ok());
+        let address = address.ok_or_else(|| SettingsError::Connect(connect.clone()))?;
+        let name = self.server_name.as_ref().ok_or(SettingsError::Missing("server-name"))?;
+        let ca = self.ca.as_ref().ok_or(SettingsError::Missing("ca"))?;
+        let token = self.token_file.clone().ok_or(SettingsError::Missing("token-file"))?;
+        Ok(Server::over_tls(address, name, ca, token)?)
     }
 }
 
@@ -230,18 +277,6 @@ fn statement(given: &str) -> Result<protocol::artifact::Signed, SettingsError> {
 pub fn verifying_key(text: &str) -> Option<ed25519_dalek::VerifyingKey> {
     let bytes: [u8; 32] = hex::decode(text).ok()?.try_into().ok()?;
     ed25519_dalek::VerifyingKey::from_bytes(&bytes).ok()
-}
-
-fn bearer(token: OwnedFd) -> Result<HeaderValue, SettingsError> {
-    let mut text = String::new();
-    File::from(token).take(4096).read_to_string(&mut text).map_err(|_| SettingsError::Token)?;
-    let token = text.trim();
-    if token.is_empty() || !token.bytes().all(|b| b.is_ascii_graphic()) {
-        return Err(SettingsError::Token);
-    }
-    let mut value = HeaderValue::try_from(format!("Bearer {token}")).map_err(|_| SettingsError::Token)?;
-    value.set_sensitive(true);
-    Ok(value)
 }
 
 /// Takes over a descriptor that the parent left open for us; it is closed on exec from here on.

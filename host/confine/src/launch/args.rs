@@ -3,10 +3,19 @@
 use crate::{Mask, ProgramLimits};
 use std::path::PathBuf;
 
+/// How launcher and runner come together.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Meeting {
+    /// By a descriptor of a socket that this process was started with.
+    Inherited(i32),
+    /// By listening at this path.
+    Listen(PathBuf),
+}
+
 /// Parsed and complete.
 #[derive(Debug)]
 pub struct Options {
-    pub socket_fd: i32,
+    pub meeting: Meeting,
     pub workspace: PathBuf,
     /// It is a person's own folder, in which git's metadata have to be out of reach.
     pub in_place: bool,
@@ -20,7 +29,7 @@ pub struct Options {
 
 #[derive(Debug, thiserror::Error)]
 #[error(
-    "{0}\nusage: vteam-exec --socket-fd N --workspace DIR | --in-place DIR --covers FILE --home DIR --tmp DIR [--mask FEATURE]... [--limit NAME=VALUE]..."
+    "{0}\nusage: vteam-exec --socket-fd N | --listen PATH --workspace DIR | --in-place DIR --covers FILE --home DIR --tmp DIR [--mask FEATURE]... [--limit NAME=VALUE]..."
 )]
 pub struct BadArguments(String);
 
@@ -28,14 +37,15 @@ impl Options {
     /// # Errors
     /// When something is missing, unknown or of the wrong form.
     pub fn parse(arguments: &[String]) -> Result<Self, BadArguments> {
-        let (mut socket_fd, mut workspace, mut home, mut tmp) = (None, None, None, None);
+        let (mut meetings, mut workspace, mut home, mut tmp) = (Vec::new(), None, None, None);
         let (mut in_place, mut covers) = (false, None);
         let (mut masks, mut limits) = (Vec::new(), ProgramLimits::shipped());
         let mut rest = arguments.iter();
         while let Some(flag) = rest.next() {
             let value = rest.next().ok_or_else(|| BadArguments(format!("{flag} needs a value")))?;
             match flag.as_str() {
-                "--socket-fd" => socket_fd = Some(number(flag, value)?),
+                "--socket-fd" => meetings.push(Meeting::Inherited(number(flag, value)?)),
+                "--listen" => meetings.push(Meeting::Listen(PathBuf::from(value))),
                 "--workspace" => workspace = Some(PathBuf::from(value)),
                 "--in-place" => (workspace, in_place) = (Some(PathBuf::from(value)), true),
                 "--covers" => covers = Some(PathBuf::from(value)),
@@ -52,8 +62,11 @@ impl Options {
             return Err(BadArguments("--in-place and --covers come together".to_owned()));
         }
         let missing = |flag: &str| BadArguments(format!("{flag} is missing"));
+        let [meeting] = meetings.as_slice() else {
+            return Err(BadArguments("one of --socket-fd and --listen is needed, and one only".to_owned()));
+        };
         Ok(Self {
-            socket_fd: socket_fd.ok_or_else(|| missing("--socket-fd"))?,
+            meeting: meeting.clone(),
             workspace: workspace.ok_or_else(|| missing("--workspace"))?,
             home: home.ok_or_else(|| missing("--home"))?,
             tmp: tmp.ok_or_else(|| missing("--tmp"))?,
@@ -94,11 +107,11 @@ fn lower(limits: &mut ProgramLimits, text: &str) -> Result<(), BadArguments> {
 mod tests {
     use super::*;
 
-    fn check(line: &str, expected: Result<i32, &str>) {
+    fn check(line: &str, expected: Result<Meeting, &str>) {
         let arguments: Vec<String> = line.split_whitespace().map(str::to_owned).collect();
-        let seen = Options::parse(&arguments).map(|o| o.socket_fd).map_err(|e| e.to_string());
+        let seen = Options::parse(&arguments).map(|o| o.meeting).map_err(|e| e.to_string());
         match (seen, expected) {
-            (Ok(fd), Ok(wanted)) => assert_eq!(fd, wanted, "{line}"),
+            (Ok(meeting), Ok(wanted)) => assert_eq!(meeting, wanted, "{line}"),
             (Err(message), Err(part)) => assert!(message.contains(part), "{line}: {message}"),
             (seen, _) => panic!("{line}: {seen:?}"),
         }
@@ -106,11 +119,16 @@ mod tests {
 
     #[test]
     fn arguments() {
-        let whole = "--socket-fd 3 --workspace /w --home /h --tmp /t";
-        check(whole, Ok(3));
-        check("--socket-fd 3 --in-place /w --covers /c --home /h --tmp /t", Ok(3));
+        let folders = "--workspace /w --home /h --tmp /t";
+        let whole = &format!("--socket-fd 3 {folders}");
+        let fd = || Ok(Meeting::Inherited(3));
+        check(whole, fd());
+        check(&format!("--listen /l {folders}"), Ok(Meeting::Listen("/l".into())));
+        check(&format!("--listen /l --socket-fd 3 {folders}"), Err("one only"));
+        check(folders, Err("one of --socket-fd and --listen"));
+        check("--socket-fd 3 --in-place /w --covers /c --home /h --tmp /t", fd());
         check("--socket-fd 3 --in-place /w --home /h --tmp /t", Err("come together"));
-        check(&format!("{whole} --mask no-userns --limit processes=7"), Ok(3));
+        check(&format!("{whole} --mask no-userns --limit processes=7"), fd());
         check("--socket-fd 3 --workspace /w --home /h", Err("--tmp is missing"));
         check("--socket-fd three", Err("needs a number"));
         check("--socket-fd", Err("needs a value"));

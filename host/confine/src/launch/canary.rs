@@ -1,6 +1,7 @@
 //! Tries to break every property, by programs that run exactly like a session's, and makes the table. What counts is
 //! what they could do.
 
+use super::args::Meeting;
 use super::calls::Calls;
 use super::probe::{self, Probe};
 use super::sandbox::{Folders, Place, Sandbox, WORKSPACE};
@@ -24,8 +25,16 @@ pub(super) struct Sentinel {
 }
 
 impl Sentinel {
-    /// Put where the launcher can write, before it leaves the host's file system behind.
-    pub(super) fn place(folders: &Folders) -> io::Result<Self> {
+    /// Put where the launcher can write, before it leaves the host's file system behind: beside the socket at which it
+    /// listens, which is to be out of reach above all, or beside its folders.
+    pub(super) fn place(folders: &Folders, meeting: &Meeting) -> io::Result<Self> {
+        if let Meeting::Listen(socket) = meeting
+            && let Some(folder) = socket.parent()
+        {
+            // The folder outlives a launcher that was killed, and so does what it left there.
+            let _ = std::fs::remove_file(folder.join(name()));
+            return Self::place_in(folder);
+        }
         let own = [&folders.workspace, &folders.home, &folders.tmp];
         // Not beside a person's folder: that is theirs, and may be a path that means something else to programs.
         let ours = if folders.in_place { own.get(1..).unwrap_or_default() } else { &own[..] };
@@ -44,7 +53,7 @@ impl Sentinel {
     }
 
     fn place_in(folder: &Path) -> io::Result<Self> {
-        let name = format!(".vteam-canary-{}", std::process::id());
+        let name = name();
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let sentinel =
             Self { folder: rustix::fs::open(folder, flags, Mode::empty())?, path: folder.join(&name), name };
@@ -53,6 +62,10 @@ impl Sentinel {
         rustix::io::write(&file, b"outside")?;
         Ok(sentinel)
     }
+}
+
+fn name() -> String {
+    format!(".vteam-canary-{}", std::process::id())
 }
 
 impl Drop for Sentinel {

@@ -1,12 +1,13 @@
 //! User, mount, PID, network, IPC and UTS namespaces of the session, where the host allows them.
 
+use super::door::Door;
 use super::root;
 use super::sandbox::{Folders, Place};
 use crate::{Features, privileges, sys};
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::io::Errno;
 use rustix::pipe::{PipeFlags, pipe_with};
-use rustix::process::{Signal, WaitIdOptions, set_parent_process_death_signal};
+use rustix::process::{Signal, WaitIdOptions, pidfd_send_signal, set_parent_process_death_signal};
 use std::fs::File;
 use std::io::{self, Read, Write};
 use std::os::fd::{AsFd, OwnedFd};
@@ -23,7 +24,7 @@ const NAMESPACES: libc::c_int = libc::CLONE_NEWUSER
 ///
 /// # Errors
 /// When not even a pipe can be made.
-pub(super) fn enter(folders: &Folders, features: Features, socket: &OwnedFd) -> io::Result<Place> {
+pub(super) fn enter(folders: &Folders, features: Features, door: &Door) -> io::Result<Place> {
     if !features.user_namespaces {
         return Ok(Place::Host { why: "user namespaces are masked".to_owned() });
     }
@@ -35,7 +36,7 @@ pub(super) fn enter(folders: &Folders, features: Features, socket: &OwnedFd) -> 
         Err(error) => Ok(Place::Host { why: format!("user namespaces are not to be had: {error}") }),
         Ok(Some(child)) => {
             drop(report);
-            stay_behind(child, verdict, socket)
+            stay_behind(child, verdict, door)
         }
         Ok(None) => {
             drop(verdict);
@@ -76,29 +77,41 @@ fn set_up(folders: &Folders, uid: u32, gid: u32) -> Result<(), SetupError> {
 }
 
 /// The process outside: waits until the launcher ends and ends alike.
-fn stay_behind(child: sys::Child, mut verdict: File, socket: &OwnedFd) -> io::Result<Place> {
+fn stay_behind(child: sys::Child, mut verdict: File, door: &Door) -> io::Result<Place> {
     let mut text = String::new();
     verdict.read_to_string(&mut text)?;
     if let Some(why) = text.strip_prefix('-').or_else(|| text.is_empty().then_some("the set-up ended early"))
     {
-        reap(&child)?;
+        reap(&child, None)?;
         return Ok(Place::Host { why: why.to_owned() });
     }
     // The other end must see the launcher's end, not ours.
     let null = File::open("/dev/null")?;
-    sys::replace(socket.as_fd(), null.as_fd())?;
+    sys::replace(door.socket().as_fd(), null.as_fd())?;
     privileges::give_up()?;
     privileges::hide()?;
-    let ended = reap(&child)?;
+    let ended = reap(&child, door.signals())?;
     sys::exit_now(ended)
 }
 
-fn reap(child: &sys::Child) -> io::Result<i32> {
+/// Waits for the child's end. Being asked to end is passed on to it, where `signals` say so.
+fn reap(child: &sys::Child, signals: Option<&OwnedFd>) -> io::Result<i32> {
     loop {
-        match poll(&mut [PollFd::new(&child.pidfd, PollFlags::IN)], None) {
-            Ok(_) => break,
-            Err(Errno::INTR) => {}
+        let mut fds = vec![PollFd::new(&child.pidfd, PollFlags::IN)];
+        fds.extend(signals.map(|signals| PollFd::new(signals, PollFlags::IN)));
+        match poll(&mut fds, None) {
+            Ok(_) | Err(Errno::INTR) => {}
             Err(error) => return Err(error.into()),
+        }
+        let ended = fds.first().is_some_and(|fd| !fd.revents().is_empty());
+        drop(fds);
+        while let Some(signal) = signals.map(sys::read_signal).transpose()?.flatten() {
+            if signal == libc::SIGTERM {
+                let _ = pidfd_send_signal(&child.pidfd, Signal::TERM);
+            }
+        }
+        if ended {
+            break;
         }
     }
     let status =

@@ -2,6 +2,7 @@
 
 use super::calls::Calls;
 use super::canary::{self, Sentinel};
+use super::door::{Door, Listening};
 use super::inbox::Inbox;
 use super::sandbox::{Place, Sandbox};
 use protocol::exec::{Confinement, FromExec, Property, Refusal, ToExec};
@@ -15,31 +16,92 @@ use std::time::{Duration, Instant};
 /// Messages waiting above this stop the reading of outputs: programs wait then, and memory does not grow.
 const WAITING_BYTES: usize = 4 << 20;
 
-/// Runs the canaries, says what holds, and serves until the runner is gone; then everything is ended.
+/// Runs the canaries, says what holds, and serves until the runner is gone, or, where runners come and go, until this
+/// process is asked to end; then everything is ended.
 ///
 /// # Errors
 /// When the runner says what it cannot say, or the socket breaks.
-pub(super) fn serve(socket: OwnedFd, sandbox: Sandbox, sentinel: Sentinel) -> io::Result<()> {
-    rustix::io::ioctl_fionbio(&socket, true)?;
+pub(super) fn serve(door: Door, sandbox: Sandbox, sentinel: Sentinel) -> io::Result<()> {
     let mut calls = Calls::new(sandbox);
     let properties = canary::run(&mut calls, &sentinel)?;
     drop(sentinel);
-    let programs = calls.sandbox.programs.clone();
-    let mut server =
-        Server { socket, inbox: Inbox::default(), outbox: Vec::new(), properties: properties.clone() };
-    let without_namespaces = match &calls.sandbox.place {
-        Place::Namespaces => None,
-        Place::Host { why } => Some(why.clone()),
-    };
-    let confinement = Confinement { properties, without_namespaces };
-    server.say(&FromExec::Ready { confinement, programs })?;
-    let served = server.run(&mut calls);
+    match door {
+        Door::Given(socket) => {
+            let served = Server::meet(socket, &calls, &properties).and_then(|mut s| s.run(&mut calls, None));
+            end_all(&mut calls)?;
+            served.map(drop)
+        }
+        Door::Listening(door) => serve_all(&door, &mut calls, &properties),
+    }
+}
+
+/// One runner at a time: the next one takes the place of the one before, whose programs end.
+fn serve_all(door: &Listening, calls: &mut Calls, properties: &[Property]) -> io::Result<()> {
+    let mut runner = None;
+    loop {
+        let news = match runner.take() {
+            None => wait_for_news(door, calls)?,
+            Some(socket) => {
+                let served =
+                    Server::meet(socket, calls, properties).and_then(|mut s| s.run(calls, Some(door)));
+                end_all(calls)?;
+                served.unwrap_or_else(|error| {
+                    super::complain(&error);
+                    News::Gone
+                })
+            }
+        };
+        match news {
+            News::Gone => {}
+            News::Runner(socket) => runner = Some(socket),
+            News::Enough => return Ok(()),
+        }
+    }
+}
+
+/// Why a runner is not served any longer.
+enum News {
+    /// It is gone.
+    Gone,
+    /// Another one is there.
+    Runner(OwnedFd),
+    /// This process was asked to end.
+    Enough,
+}
+
+fn wait_for_news(door: &Listening, calls: &mut Calls) -> io::Result<News> {
+    loop {
+        let happened = wait(calls, &door.awaited(), true)?;
+        if let Some(news) = door.news(&happened)? {
+            return Ok(news);
+        }
+    }
+}
+
+impl Listening {
+    fn awaited(&self) -> [(&OwnedFd, PollFlags); 2] {
+        [(&self.signals, PollFlags::IN), (&self.socket, PollFlags::IN)]
+    }
+
+    /// From what became of those awaited.
+    fn news(&self, happened: &[PollFlags]) -> io::Result<Option<News>> {
+        let [signals, socket] = [0, 1].map(|at| happened.get(at).is_some_and(|what| !what.is_empty()));
+        if signals && self.heed()? {
+            return Ok(Some(News::Enough));
+        }
+        let dialled = if socket { self.accept()? } else { None };
+        Ok(dialled.map(News::Runner))
+    }
+}
+
+fn end_all(calls: &mut Calls) -> io::Result<()> {
     calls.kill_all();
     while !calls.is_idle() {
-        turn(&mut calls, true)?;
+        turn(calls, true)?;
         calls.say.clear();
     }
-    served
+    calls.say.clear();
+    Ok(())
 }
 
 struct Server {
@@ -51,21 +113,19 @@ struct Server {
 
 /// Waits for programs once, without a runner.
 pub(super) fn turn(calls: &mut Calls, outputs: bool) -> io::Result<()> {
-    wait(calls, None, outputs).map(drop)
+    wait(calls, &[], outputs).map(drop)
 }
 
-/// What became of the socket.
-type Happened = PollFlags;
-
-fn wait(calls: &mut Calls, socket: Option<(&OwnedFd, PollFlags)>, outputs: bool) -> io::Result<Happened> {
+/// What became of what is waited for beside programs, in the order in which it was given.
+fn wait(calls: &mut Calls, others: &[(&OwnedFd, PollFlags)], outputs: bool) -> io::Result<Vec<PollFlags>> {
     let patience = calls.patience(Instant::now());
     let (mut fds, who) = calls.awaited(outputs);
-    fds.extend(socket.map(|(socket, wanted)| PollFd::new(socket, wanted)));
+    fds.extend(others.iter().map(|(fd, wanted)| PollFd::new(*fd, *wanted)));
     match poll(&mut fds, patience.map(timespec).as_ref()) {
         Ok(_) | Err(Errno::INTR) => {}
         Err(error) => return Err(error.into()),
     }
-    let happened: Vec<PollFlags> = fds.iter().map(PollFd::revents).collect();
+    let mut happened: Vec<PollFlags> = fds.iter().map(PollFd::revents).collect();
     drop(fds);
     for (what, (id, ready)) in happened.iter().zip(&who) {
         if !what.is_empty() {
@@ -73,8 +133,7 @@ fn wait(calls: &mut Calls, socket: Option<(&OwnedFd, PollFlags)>, outputs: bool)
         }
     }
     calls.on_time(Instant::now(), outputs);
-    let of_socket = happened.get(who.len()).copied();
-    Ok(of_socket.unwrap_or(PollFlags::empty()))
+    Ok(happened.split_off(who.len()))
 }
 
 /// Rounded up, so that what is due is due after the wait.
@@ -84,21 +143,42 @@ fn timespec(wait: Duration) -> Timespec {
 }
 
 impl Server {
-    fn run(&mut self, calls: &mut Calls) -> io::Result<()> {
+    /// Says what holds, first of all.
+    fn meet(socket: OwnedFd, calls: &Calls, properties: &[Property]) -> io::Result<Self> {
+        rustix::io::ioctl_fionbio(&socket, true)?;
+        let properties = properties.to_vec();
+        let confinement = Confinement {
+            properties: properties.clone(),
+            without_namespaces: match &calls.sandbox.place {
+                Place::Namespaces => None,
+                Place::Host { why } => Some(why.clone()),
+            },
+        };
+        let mut server = Self { socket, inbox: Inbox::default(), outbox: Vec::new(), properties };
+        server.say(&FromExec::Ready { confinement, programs: calls.sandbox.programs.clone() })?;
+        Ok(server)
+    }
+
+    fn run(&mut self, calls: &mut Calls, door: Option<&Listening>) -> io::Result<News> {
         loop {
             for message in std::mem::take(&mut calls.say) {
                 self.say(&message)?;
             }
             if !self.flush()? {
-                return Ok(());
+                return Ok(News::Gone);
             }
             let outputs = self.outbox.len() < WAITING_BYTES;
             let write = if self.outbox.is_empty() { PollFlags::empty() } else { PollFlags::OUT };
             // A runner that does not listen is not heard either.
             let read = if outputs { PollFlags::IN } else { PollFlags::empty() };
-            let happened = wait(calls, Some((&self.socket, read | write)), outputs)?;
-            if happened.intersects(PollFlags::IN | PollFlags::HUP | PollFlags::ERR) && !self.listen(calls)? {
-                return Ok(());
+            let others = door.into_iter().flat_map(Listening::awaited).chain([(&self.socket, read | write)]);
+            let mut happened = wait(calls, &others.collect::<Vec<_>>(), outputs)?;
+            let of_socket = happened.pop().unwrap_or(PollFlags::empty());
+            if let Some(news) = door.map(|door| door.news(&happened)).transpose()?.flatten() {
+                return Ok(news);
+            }
+            if of_socket.intersects(PollFlags::IN | PollFlags::HUP | PollFlags::ERR) && !self.listen(calls)? {
+                return Ok(News::Gone);
             }
         }
     }

@@ -4,6 +4,7 @@
 
 mod escapes;
 mod launcher;
+mod listening;
 mod masks;
 mod own;
 mod programs;

@@ -1,6 +1,7 @@
 //! Runner and compiler confine themselves: every thread is looked at from outside and tries from inside.
 
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Write};
+use std::net::TcpListener;
 use std::os::unix::net::UnixListener;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
@@ -18,6 +19,7 @@ fn check(role: &str, could: &[&str]) {
     let session = folder.path().join("session");
     std::fs::create_dir(&session).unwrap();
     std::fs::write(folder.path().join("outside"), "outside").unwrap();
+    let server = TcpListener::bind("127.0.0.1:0").unwrap();
     let mut child = Command::new(probe())
         .arg(role)
         .arg(&session)
@@ -26,6 +28,7 @@ fn check(role: &str, could: &[&str]) {
         .stdout(Stdio::piped())
         .spawn()
         .unwrap();
+    writeln!(child.stdin.as_mut().unwrap(), "{}", server.local_addr().unwrap()).unwrap();
     let mut lines = BufReader::new(child.stdout.take().unwrap()).lines().map(Result::unwrap);
     let seen: Vec<String> = lines.by_ref().take_while(|line| line != "ready").collect();
     let expected: Vec<String> = ["main", "other"]
@@ -51,6 +54,12 @@ fn check(role: &str, could: &[&str]) {
 #[test]
 fn the_runner_keeps_its_folders_and_its_server() {
     check("runner", &["write its folder", "dial the server", "pair sockets", "allocate"]);
+}
+
+#[test]
+fn the_runner_of_a_pod_keeps_its_servers_port_beside() {
+    let kept = ["write its folder", "dial the server", "pair sockets", "dial its server's port", "allocate"];
+    check("runner-in-a-pod", &kept);
 }
 
 #[test]

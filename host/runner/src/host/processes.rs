@@ -1,4 +1,4 @@
-//! Native programs, run by the launcher at the other end of one socket.
+//! Native programs, run by the launcher at the other end of one socket, or of one after the other where it restarts.
 //!
 //! One task reads the socket and sorts what it says by program; output waits, bounded by what the launcher may send,
 //! until the component takes it. A detached program is found again by the plugin that started it, and by no other.
@@ -58,7 +58,7 @@ impl Processes for OfPlugin {
             report_cwd,
         };
         let launcher = self.launcher()?;
-        let running = launcher.start(&self.plugin, program)?;
+        let running = launcher.start(&self.plugin, program).await?;
         let mut child = Handle { launcher: launcher.clone(), running, kept: false };
         child.started().await?;
         Ok(Box::new(child))

@@ -1,7 +1,7 @@
 //! The WebSocket of the control channel: dials, says hello, reconnects with a pause, gives up as an orphan.
 
 use super::{Answer, Link};
-use crate::settings::Server;
+use crate::dial::Server;
 use futures::{Sink, SinkExt as _, Stream, StreamExt as _};
 use model::id::Epoch;
 use protocol::{
@@ -10,7 +10,6 @@ use protocol::{
 };
 use std::time::Duration;
 use tokio::{
-    net::UnixStream,
     sync::mpsc,
     time::{Instant, sleep, timeout},
 };
@@ -42,6 +41,8 @@ pub enum Ended {
 enum Broken {
     #[error("the server did not answer in time")]
     Slow,
+    #[error("the runner's token cannot be read")]
+    Token(#[source] std::io::Error),
     #[error("the connection failed")]
     Socket(#[from] std::io::Error),
     #[error("the connection failed")]
@@ -77,7 +78,7 @@ impl Dialler {
             match broken {
                 Broken::Refused { message, retry: false } => return Ended::Refused(message),
                 Broken::Closed => return Ended::Closed,
-                broken => tracing::info!(error = &broken as &dyn std::error::Error, "not connected"),
+                broken => tracing::info!(error = telemetry::field::chain(&broken), "not connected"),
             }
             if last_seen.elapsed() >= self.orphan_timeout {
                 return Ended::Orphaned(self.orphan_timeout);
@@ -107,9 +108,10 @@ impl Dialler {
         epoch: Option<Epoch>,
     ) -> Result<(impl Sending, impl Receiving), Broken> {
         let dialled = timeout(DIAL, async {
-            let socket = UnixStream::connect(&self.server.socket).await?;
-            let mut request = format!("ws://server{CONTROL}").into_client_request()?;
-            request.headers_mut().insert(AUTHORIZATION, self.server.bearer.clone());
+            let bearer = self.server.bearer().map_err(Broken::Token)?;
+            let socket = self.server.connect().await?;
+            let mut request = format!("ws://{}{CONTROL}", self.server.authority()).into_client_request()?;
+            request.headers_mut().insert(AUTHORIZATION, bearer);
             let config = WebSocketConfig::default()
                 .read_buffer_size(16 << 10)
                 .max_message_size(Some(MAX_FRAME_BYTES))

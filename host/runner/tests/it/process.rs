@@ -80,16 +80,21 @@ impl Running {
 
     /// Whether the runner ended well.
     pub(crate) async fn ended(&mut self) -> bool {
-        let pid = rustix::process::Pid::from_child(&self.runner);
-        let fd = rustix::process::pidfd_open(pid, rustix::process::PidfdFlags::empty()).unwrap();
-        let over = move || {
-            let mut fds = [rustix::event::PollFd::new(&fd, rustix::event::PollFlags::IN)];
-            let limit = rustix::event::Timespec { tv_sec: 30, tv_nsec: 0 };
-            rustix::event::poll(&mut fds, Some(&limit)).unwrap()
-        };
-        assert_eq!(tokio::task::spawn_blocking(over).await.unwrap(), 1, "the runner did not end");
-        self.runner.wait().unwrap().success()
+        end_of(&mut self.runner).await
     }
+}
+
+/// Whether it ended well.
+pub(crate) async fn end_of(child: &mut Child) -> bool {
+    let pid = rustix::process::Pid::from_child(child);
+    let fd = rustix::process::pidfd_open(pid, rustix::process::PidfdFlags::empty()).unwrap();
+    let over = move || {
+        let mut fds = [rustix::event::PollFd::new(&fd, rustix::event::PollFlags::IN)];
+        let limit = rustix::event::Timespec { tv_sec: 30, tv_nsec: 0 };
+        rustix::event::poll(&mut fds, Some(&limit)).unwrap()
+    };
+    assert_eq!(tokio::task::spawn_blocking(over).await.unwrap(), 1, "the runner did not end");
+    child.wait().unwrap().success()
 }
 
 impl Drop for Running {
@@ -109,8 +114,7 @@ fn spawn(folder: &Path) -> (Child, Child) {
     for name in ["workspace", "home", "tmp"] {
         exec.arg(format!("--{name}")).arg(folder.join(name));
     }
-    let mut runner =
-        Command::new(staged("vteam-runner").unwrap_or_else(|| env!("CARGO_BIN_EXE_vteam-runner").into()));
+    let mut runner = Command::new(runner());
     runner.arg("--connect").arg(format!("unix:{}", folder.join("socket").display()));
     runner.arg("--token-fd").arg(token.as_raw_fd().to_string());
     runner.arg("--exec-fd").arg(ours.as_raw_fd().to_string());
@@ -118,12 +122,17 @@ fn spawn(folder: &Path) -> (Child, Child) {
     (start(runner, &[ours, token]), start(exec, &[theirs]))
 }
 
+pub(crate) fn runner() -> PathBuf {
+    staged("vteam-runner").unwrap_or_else(|| env!("CARGO_BIN_EXE_vteam-runner").into())
+}
+
 /// As it is shipped, where `cargo xtask` staged it: what cargo builds beside tests links their dependencies' features.
 fn staged(program: &str) -> Option<PathBuf> {
     Some(PathBuf::from(std::env::var_os("VTEAM_BIN_DIR")?).join(program))
 }
 
-fn launcher() -> &'static Path {
+/// `vteam-exec`, built.
+pub(crate) fn launcher() -> &'static Path {
     static LAUNCHER: OnceLock<PathBuf> = OnceLock::new();
     LAUNCHER.get_or_init(|| {
         if let Some(staged) = staged("vteam-exec") {

@@ -70,6 +70,8 @@ pub(crate) struct Inside {
     /// Events are not even taken.
     pub(crate) mute: bool,
     pub(crate) unheard: Vec<String>,
+    /// The token that is good now.
+    pub(crate) token: String,
 }
 
 /// One answer of the model.
@@ -112,24 +114,33 @@ pub(crate) fn calls(uses: &[(&str, &str)]) -> Play {
 impl Server {
     /// Listens at `socket`; the first run, `r1`, is there already.
     pub(crate) fn listen(socket: &PathBuf, prompt: &str, adapt: impl FnOnce(&mut Binding)) -> Self {
+        let server = Self::new(prompt, adapt);
+        server.serve(UnixListener::bind(socket).unwrap());
+        server
+    }
+
+    pub(crate) fn new(prompt: &str, adapt: impl FnOnce(&mut Binding)) -> Self {
         let server = Self(Arc::new(Shared { state: Mutex::default(), news: Notify::new() }));
         let mut binding = binding(plugins::all());
         adapt(&mut binding);
         server.inside().binding = Some(binding);
+        server.inside().token = TOKEN.to_owned();
         for Built { native, .. } in plugins::all() {
             server.inside().blobs.insert(Digest::of(native), native.clone());
         }
         server.begin("r1", prompt);
+        server
+    }
+
+    pub(crate) fn serve<L: axum::serve::Listener<Addr: std::fmt::Debug>>(&self, listener: L) {
         let router = Router::new()
             .route(CONTROL, any(control))
             .route(MODEL, post(model))
             .route(HISTORY, get(history))
             .route(&format!("{BLOBS}/{{digest}}"), get(blob).put(put_blob))
             .layer(axum::extract::DefaultBodyLimit::disable())
-            .with_state(server.clone());
-        let listener = UnixListener::bind(socket).unwrap();
+            .with_state(self.clone());
         tokio::spawn(async move { axum::serve(listener, router).await.unwrap() });
-        server
     }
 
     pub(crate) fn inside(&self) -> MutexGuard<'_, Inside> {
@@ -310,12 +321,13 @@ fn binding(built: &[Built]) -> Binding {
     }
 }
 
-fn permitted(headers: &HeaderMap) -> bool {
-    headers.get("authorization").is_some_and(|value| value == &format!("Bearer {TOKEN}"))
+fn permitted(server: &Server, headers: &HeaderMap) -> bool {
+    let token = server.inside().token.clone();
+    headers.get("authorization").is_some_and(|value| value == &format!("Bearer {token}"))
 }
 
 async fn control(State(server): State<Server>, headers: HeaderMap, socket: WebSocketUpgrade) -> Response {
-    if !permitted(&headers) {
+    if !permitted(&server, &headers) {
         return StatusCode::UNAUTHORIZED.into_response();
     }
     socket.on_upgrade(move |socket| talk(server, socket))
@@ -400,7 +412,7 @@ impl Server {
 }
 
 async fn model(State(server): State<Server>, headers: HeaderMap, Json(call): Json<ModelCall>) -> Response {
-    assert!(permitted(&headers) && headers.contains_key("vteam-epoch"));
+    assert!(permitted(&server, &headers) && headers.contains_key("vteam-epoch"));
     server.inside().requests.push(call);
     server.0.news.notify_waiters();
     // A runner may be quicker than the test that says what is to be played.

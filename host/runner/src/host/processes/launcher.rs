@@ -1,5 +1,8 @@
-//! The socket to `vteam-exec`.
+//! The socket to `vteam-exec`: one that was given, or one that is dialled again whenever it breaks.
+//!
+//! Invariant: when a connection breaks, everything that ran over it has ended, because the launcher ends it.
 
+use crate::settings::Exec;
 use model::id::PluginId;
 use protocol::{
     exec::{Exit, FromExec, Program, Property, Refusal, Stream, ToExec},
@@ -8,10 +11,12 @@ use protocol::{
 use std::{
     collections::{HashMap, VecDeque},
     io,
+    path::PathBuf,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicU64, Ordering},
     },
+    time::Duration,
 };
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
@@ -20,16 +25,29 @@ use tokio::{
         unix::{OwnedReadHalf, OwnedWriteHalf},
     },
     sync::{Notify, mpsc, watch},
+    time::{sleep, timeout},
 };
 
 /// Detached programs that have ended and whose output nobody took: the oldest are forgotten.
 const REMEMBERED: usize = 64;
+/// How long a program waits for a launcher that starts.
+const ARRIVAL: Duration = Duration::from_secs(30);
+const FIRST_PAUSE: Duration = Duration::from_millis(10);
+const LONGEST_PAUSE: Duration = Duration::from_millis(500);
+
+const ENDED: &str = "the launcher of native programs has ended";
+const RESTARTED: &str = "the launcher of native programs was restarted; what ran has ended";
+const ABSENT: &str =
+    "the launcher of native programs is not there: its container has not started yet, or starts again";
 
 #[derive(Clone)]
 pub struct Launcher(Arc<Shared>);
 
 struct Shared {
-    to: mpsc::UnboundedSender<Vec<u8>>,
+    /// To the launcher that is there.
+    to: watch::Sender<Option<mpsc::UnboundedSender<Vec<u8>>>>,
+    /// Whether one that is not there may come.
+    redials: bool,
     next: AtomicU64,
     running: Mutex<HashMap<u64, Arc<Running>>>,
     ready: watch::Sender<Option<Vec<Property>>>,
@@ -68,23 +86,102 @@ pub(super) struct Ended {
 }
 
 impl Launcher {
-    /// Serves the socket on the current runtime.
+    /// Serves it on the current runtime.
     ///
     /// # Errors
-    /// When it is no socket.
-    pub fn serve(socket: std::os::unix::net::UnixStream) -> io::Result<Self> {
-        socket.set_nonblocking(true)?;
-        let (read, write) = UnixStream::from_std(socket)?.into_split();
-        let (to, wanted) = mpsc::unbounded_channel();
+    /// When what was given is no socket.
+    pub fn serve(exec: Exec) -> io::Result<Self> {
         let launcher = Self(Arc::new(Shared {
-            to,
+            to: watch::Sender::new(None),
+            redials: matches!(exec, Exec::At(_)),
             next: AtomicU64::new(1),
             running: Mutex::default(),
             ready: watch::Sender::new(None),
         }));
-        tokio::spawn(send(wanted, write));
-        tokio::spawn(launcher.clone().receive(read));
+        match exec {
+            Exec::Given(socket) => {
+                socket.set_nonblocking(true)?;
+                let talk = launcher.meet(UnixStream::from_std(socket)?);
+                let launcher = launcher.clone();
+                tokio::spawn(async move {
+                    talk.await;
+                    // Whoever still waits for what holds learns nothing more.
+                    launcher.0.ready.send_if_modified(|ready| ready.replace(vec![]).is_none());
+                });
+            }
+            Exec::At(path) => drop(tokio::spawn(launcher.clone().keep(path))),
+        }
         Ok(launcher)
+    }
+
+    /// Dials for as long as the session lasts.
+    async fn keep(self, path: PathBuf) {
+        let mut pause = FIRST_PAUSE;
+        loop {
+            match UnixStream::connect(&path).await {
+                Ok(socket) => {
+                    if self.meet(socket).await {
+                        pause = FIRST_PAUSE;
+                    }
+                }
+                Err(error) => tracing::debug!(%error, "no launcher of native programs yet"),
+            }
+            sleep(pause).await;
+            pause = (pause * 2).min(LONGEST_PAUSE);
+        }
+    }
+
+    /// From here on programs are asked of the launcher at the other end. What is returned lasts until it is gone, and says
+    /// whether it ever spoke.
+    fn meet(&self, socket: UnixStream) -> impl Future<Output = bool> + use<> {
+        let (mut from, write) = socket.into_split();
+        let (to, wanted) = mpsc::unbounded_channel();
+        self.0.to.send_replace(Some(to));
+        tokio::spawn(send(wanted, write));
+        let launcher = self.clone();
+        async move {
+            let mut spoke = false;
+            let broken = loop {
+                match next(&mut from).await {
+                    Ok(message) => launcher.sort(message),
+                    Err(error) => break error,
+                }
+                spoke = true;
+            };
+            tracing::info!(error = &broken as &dyn std::error::Error, "{ENDED}");
+            launcher.end();
+            spoke
+        }
+    }
+
+    /// The connection is gone, and with it what ran.
+    fn end(&self) {
+        self.0.to.send_replace(None);
+        let why = if self.0.redials { RESTARTED } else { ENDED };
+        for running in self.running().values() {
+            running.change(|state| match state.sort {
+                Sort::Starting => state.sort = Sort::Refused(Refusal::Failed { message: why.to_owned() }),
+                Sort::Started => {
+                    state.output.push_back((Stream::Stderr, format!("\n[ended: {why}]\n").into_bytes()));
+                    state.sort = Sort::Ended(Ended::killed());
+                }
+                Sort::Refused(_) | Sort::Ended(_) => {}
+            });
+        }
+    }
+
+    /// To the launcher that is there, or comes soon.
+    async fn line(&self) -> Result<mpsc::UnboundedSender<Vec<u8>>, Refusal> {
+        let mut to = self.0.to.subscribe();
+        if !self.0.redials {
+            return to.borrow().clone().ok_or_else(|| failed(ENDED));
+        }
+        let there = timeout(ARRIVAL, to.wait_for(Option::is_some)).await;
+        there.ok().and_then(Result::ok).and_then(|to| to.clone()).ok_or_else(|| failed(ABSENT))
+    }
+
+    fn is_there(&self, line: &mpsc::UnboundedSender<Vec<u8>>) -> bool {
+        self.0.to.borrow().as_ref().is_some_and(|now| now.same_channel(line))
     }
 
     /// What the launcher can keep; waits until its canaries have run.
@@ -94,17 +191,19 @@ impl Launcher {
         seen.map(|ready| ready.clone().unwrap_or_default()).unwrap_or_default()
     }
 
-    pub(super) fn start(&self, plugin: &PluginId, program: Program) -> Result<Arc<Running>, Refusal> {
+    pub(super) async fn start(&self, plugin: &PluginId, program: Program) -> Result<Arc<Running>, Refusal> {
         let id = self.0.next.fetch_add(1, Ordering::Relaxed);
         let frame = frame::encode(&ToExec::Start { id, program });
         let frame =
             frame.map_err(|error| Refusal::Invalid { message: format!("the program's input: {error}") })?;
+        let line = self.line().await?;
         let state = Mutex::new(State { output: VecDeque::new(), sort: Sort::Starting });
         let running = Arc::new(Running { id, plugin: plugin.clone(), state, news: Notify::new() });
         self.running().insert(id, running.clone());
-        if self.0.to.send(frame).is_err() {
+        // Once it is among those that run, the end of the connection is its end; before, it may have gone unseen.
+        if line.send(frame).is_err() || !self.is_there(&line) {
             self.forget(id);
-            return Err(Refusal::Failed { message: "the launcher of native programs has ended".to_owned() });
+            return Err(failed(if self.0.redials { RESTARTED } else { ENDED }));
         }
         Ok(running)
     }
@@ -116,7 +215,8 @@ impl Launcher {
     pub(super) fn kill(&self, id: u64) {
         if self.running().get(&id).is_some_and(|running| running.is_under_way()) {
             // A launcher that is gone has ended everything.
-            drop(frame::encode(&ToExec::Kill { id }).map(|frame| self.0.to.send(frame)));
+            let line = self.0.to.borrow().clone();
+            drop(frame::encode(&ToExec::Kill { id }).map(|frame| line.map(|line| line.send(frame))));
         }
     }
 
@@ -147,28 +247,6 @@ impl Launcher {
 
     pub(super) fn forget(&self, id: u64) {
         self.running().remove(&id);
-    }
-
-    async fn receive(self, mut from: OwnedReadHalf) {
-        let broken = loop {
-            match next(&mut from).await {
-                Ok(message) => self.sort(message),
-                Err(error) => break error,
-            }
-        };
-        tracing::info!(
-            error = &broken as &dyn std::error::Error,
-            "the launcher of native programs has ended"
-        );
-        self.0.ready.send_if_modified(|ready| ready.replace(vec![]).is_none());
-        for (_, running) in self.running().drain() {
-            let gone = || Refusal::Failed { message: "the launcher of native programs has ended".to_owned() };
-            running.change(|state| match state.sort {
-                Sort::Starting => state.sort = Sort::Refused(gone()),
-                Sort::Started => state.sort = Sort::Ended(Ended::killed()),
-                Sort::Refused(_) | Sort::Ended(_) => {}
-            });
-        }
     }
 
     fn sort(&self, message: FromExec) {
@@ -210,6 +288,10 @@ impl Launcher {
     fn running(&self) -> MutexGuard<'_, HashMap<u64, Arc<Running>>> {
         self.0.running.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+fn failed(message: &str) -> Refusal {
+    Refusal::Failed { message: message.to_owned() }
 }
 
 impl Ended {
