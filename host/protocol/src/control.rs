@@ -151,7 +151,7 @@ pub enum FromServer {
         id: u64,
         request: Request,
     },
-    /// Finish what can be finished, have the journal acknowledged, say [`FromRunner::Bye`] and end.
+    /// Leave the run under way as it is (the next runner goes on with it), have the journal acknowledged, say [`FromRunner::Bye`] and end.
     #[serde(rename_all = "camelCase")]
     Drain {
         deadline_ms: u64,

@@ -251,21 +251,21 @@ impl Session {
         });
     }
 
-    /// Stops what is under way, lets the server have everything, and ends.
+    /// Leaves what is under way as it is, lets the server have everything, and ends. A run that is not ended goes on in the
+    /// session's next runner, as after a crash: who wants it ended interrupts it first.
     async fn drain(
         mut self,
         deadline_ms: u64,
         received: &mut mpsc::UnboundedReceiver<FromServer>,
     ) -> Result<(), SessionError> {
         let deadline = Instant::now() + Duration::from_millis(deadline_ms).saturating_sub(GOODBYE);
-        if let Some(current) = &self.current {
-            current.stop.send_replace(true);
+        if let Some(current) = self.current.take() {
+            current.task.abort();
+            // Whether it was ended just now or by us: it says nothing more.
+            drop(current.task.await);
         }
         let mut owes = self.owes_diff.subscribe();
         let over = async {
-            if self.current.is_some() {
-                self.finished().await;
-            }
             self.agent.link.settled().await;
             loop {
                 tokio::select! {

@@ -290,17 +290,19 @@ async fn a_launcher_that_restarts_ends_what_ran_and_the_session_goes_on() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn being_asked_to_end_says_what_is_to_be_said() {
+async fn being_asked_to_end_leaves_the_run_to_the_next_runner() {
     let mut pod = Pod::start(Options::default(), bypass).await;
     let server = pod.server.clone();
-    server.play([Play::Hang(text("I was about to"))]);
-    server.until("delta", |inside| (inside.live.len() >= 2).then_some(())).await;
+    server.play([calls(&[("Bash", &shell("echo once"))]), Play::Hang(text("I was about to"))]);
+    let finished = |inside: &mut Inside| inside.kinds().contains(&"call.finished".to_owned()).then_some(());
+    server.until("the call's end", finished).await;
     pod.terminate();
-    assert_eq!(server.end_of("r1").await, "Interrupted: ");
-    pod.diff().await;
     assert!(end_of(&mut pod.runner).await);
     let inside = server.inside();
-    assert!(inside.said_bye && inside.told().iter().any(|line| line.contains("I was about to")));
+    assert!(inside.said_bye, "it took its leave");
+    let kinds = inside.kinds();
+    assert!(kinds.contains(&"call.finished".to_owned()), "what was done is said: {kinds:?}");
+    assert!(!kinds.contains(&"run.ended".to_owned()), "the run is not over: {kinds:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -308,13 +310,17 @@ async fn time_that_is_over_or_a_second_signal_ends_at_once() {
     let stuck = async |flags| {
         let pod = Pod::start(Options { flags, ..Options::default() }, bypass).await;
         pod.server.inside().deaf = true;
-        pod.server.play([Play::Hang(text("I was about to"))]);
-        pod.server.until("delta", |inside| (inside.live.len() >= 2).then_some(())).await;
+        // What it has to say is never acknowledged.
+        pod.server.play([calls(&[("Bash", &shell("echo once"))]), Play::Hang(text("I was about to"))]);
+        let intended =
+            |inside: &mut Inside| inside.kinds().contains(&"call.intended".to_owned()).then_some(());
+        pod.server.until("call", intended).await;
         pod.terminate();
-        assert_eq!(pod.server.end_of("r1").await, "Interrupted: ");
         pod
     };
     let mut pod = stuck(&["--grace", "600"]).await;
+    // Two that come together are one.
+    tokio::time::sleep(Duration::from_millis(500)).await;
     pod.terminate();
     assert!(!end_of(&mut pod.runner).await);
     assert!(!pod.server.inside().said_bye);
