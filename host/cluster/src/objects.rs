@@ -55,7 +55,7 @@ impl Seen {
             decided: Decided {
                 desired: desired(mode),
                 phase: operator.phase.unwrap_or(Phase::Pending),
-                reason: operator.reason.map_or(Reason::Accepted, reason),
+                reason: operator.reason.map_or(Reason::Accepted, Reason::from_word),
                 message: operator.message.unwrap_or_default().as_str().into(),
                 epoch: Epoch(operator.epoch.unwrap_or(0)),
                 observed: Seq(operator.observed_work.unwrap_or(0)),
@@ -84,10 +84,6 @@ fn desired(mode: Option<OperatingMode>) -> Desired {
         Some(OperatingMode::Suspended) => Desired::Suspend,
         Some(OperatingMode::Stopped) => Desired::Stop,
     }
-}
-
-fn reason(word: String) -> Reason {
-    serde_json::from_value(Value::String(word.clone())).unwrap_or(Reason::Other(word))
 }
 
 #[cfg(test)]

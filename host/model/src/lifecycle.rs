@@ -151,9 +151,35 @@ pub enum Reason {
     Other(String),
 }
 
+impl Reason {
+    /// The one that is written so.
+    #[must_use]
+    pub fn from_word(word: impl Into<String>) -> Self {
+        let word = word.into();
+        let read = serde::de::value::StrDeserializer::<serde::de::value::Error>::new(&word);
+        Self::deserialize(read).unwrap_or_else(|_| Self::Other(word.clone()))
+    }
+
+    /// As it is written: one word.
+    #[must_use]
+    pub fn word(&self) -> String {
+        match self {
+            Self::Other(other) => other.clone(),
+            known => format!("{known:?}"),
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn reasons_are_words() {
+        for reason in [Reason::RunnerCrashLoop, Reason::Other("OOMKilled".to_owned())] {
+            assert_eq!(Reason::from_word(reason.word()), reason);
+        }
+    }
 
     #[test]
     fn the_whole_table() {

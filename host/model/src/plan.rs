@@ -107,7 +107,8 @@ pub enum Action {
     },
 }
 
-/// How long to wait after the `losses`-th loss in a row.
+/// How long to wait after the `losses`-th loss in a row. A loss that is not counted, as it was nobody's failure, has the
+/// first one's pause: what takes runners away may do so again at once.
 #[must_use]
 pub fn backoff(policy: &Policy, losses: u32) -> Duration {
     let factor = 1u32.checked_shl(losses.saturating_sub(1)).unwrap_or(u32::MAX);
@@ -220,8 +221,8 @@ fn run(seen: &Observed) -> Vec<Action> {
 }
 
 fn start(seen: &Observed) -> Vec<Action> {
-    if let (Some(lost_at), losses @ 1..) = (seen.lost_at, seen.losses) {
-        let until = UnixMillis(lost_at.0.saturating_add(millis(backoff(&seen.policy, losses))));
+    if let Some(lost_at) = seen.lost_at {
+        let until = UnixMillis(lost_at.0.saturating_add(millis(backoff(&seen.policy, seen.losses))));
         if seen.now < until {
             return vec![Action::Wait { until }];
         }
@@ -287,6 +288,11 @@ mod tests {
         check(
             "and followed by another, after a pause",
             &Observed { losses: 1, lost_at: Some(UnixMillis(999_500)), last_epoch: Epoch(1), ..seen() },
+            &[Action::Wait { until: UnixMillis(1_000_500) }],
+        );
+        check(
+            "also where the loss is not counted",
+            &Observed { losses: 0, lost_at: Some(UnixMillis(999_500)), last_epoch: Epoch(1), ..seen() },
             &[Action::Wait { until: UnixMillis(1_000_500) }],
         );
         check(

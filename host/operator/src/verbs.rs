@@ -1,6 +1,6 @@
 //! The verbs of `vteam-operator`.
 
-use crate::crds;
+use crate::{crds, run, settings::RunArgs};
 use clap::{Parser, Subcommand};
 use std::{io::Write, process::ExitCode};
 
@@ -14,6 +14,8 @@ pub struct Verbs {
 
 #[derive(Debug, Subcommand)]
 enum Verb {
+    /// Work on the cluster that this runs on, or that KUBECONFIG names.
+    Run(Box<RunArgs>),
     /// Print the CustomResourceDefinitions as YAML, for `kubectl apply --server-side -f -`.
     Crds,
 }
@@ -22,13 +24,10 @@ impl Verbs {
     /// Does what was asked and says on stderr why it could not.
     #[must_use]
     pub fn run(self) -> ExitCode {
-        let Verb::Crds = self.verb;
-        let done = crds::all()
-            .and_then(|all| all.iter().map(crds::yaml).collect::<Result<String, _>>())
-            .map_err(|error| format!("the definitions cannot be made: {error}"))
-            .and_then(|text| {
-                std::io::stdout().write_all(text.as_bytes()).map_err(|error| format!("cannot write: {error}"))
-            });
+        let done = match self.verb {
+            Verb::Run(args) => run::run(*args).map_err(|error| telemetry::field::chain(&error)),
+            Verb::Crds => print_definitions(),
+        };
         match done {
             Ok(()) => ExitCode::SUCCESS,
             Err(error) => {
@@ -38,4 +37,11 @@ impl Verbs {
             }
         }
     }
+}
+
+fn print_definitions() -> Result<(), String> {
+    let text = crds::all()
+        .and_then(|all| all.iter().map(crds::yaml).collect::<Result<String, _>>())
+        .map_err(|error| format!("the definitions cannot be made: {error}"))?;
+    std::io::stdout().write_all(text.as_bytes()).map_err(|error| format!("cannot write: {error}"))
 }

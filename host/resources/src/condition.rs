@@ -45,7 +45,9 @@ pub mod operator {
     pub const ACCEPTED: &str = "Accepted";
     pub const POD_CREATED: &str = "PodCreated";
     pub const POD_SCHEDULED: &str = "PodScheduled";
-    pub const ALL: [&str; 3] = [ACCEPTED, POD_CREATED, POD_SCHEDULED];
+    /// Both of its containers run; where not, the reason is the container's.
+    pub const POD_STARTED: &str = "PodStarted";
+    pub const ALL: [&str; 4] = [ACCEPTED, POD_CREATED, POD_SCHEDULED, POD_STARTED];
 }
 
 /// Types of a session's conditions that the server writes: what its runner does.

@@ -264,10 +264,10 @@ impl TryFrom<ProjectSettingsSpec> for ProjectPolicy {
         not_implemented(
             &mut warnings,
             [
-                (!group_access.is_empty(), "groupAccess"),
-                (runner_secrets_name.is_some(), "runnerSecretsName"),
-                (!repositories.is_empty(), "repositories"),
-                (mcp_servers.is_some(), "mcpServers"),
+                (!group_access.is_empty(), "groupAccess", "GroupAccessNotImplemented"),
+                (runner_secrets_name.is_some(), "runnerSecretsName", "RunnerSecretsNotImplemented"),
+                (!repositories.is_empty(), "repositories", "RepositoriesNotImplemented"),
+                (mcp_servers.is_some(), "mcpServers", "McpNotImplemented"),
             ],
         );
         let mut money = |field: &str, dollars: Option<f64>| {
@@ -348,12 +348,12 @@ fn hosts(hosts: Vec<String>, problems: &mut Problems) -> Vec<String> {
     hosts
 }
 
-fn not_implemented<const N: usize>(warnings: &mut Vec<Warning>, table: [(bool, &str); N]) {
-    for (given, field) in table {
+fn not_implemented<const N: usize>(warnings: &mut Vec<Warning>, table: [(bool, &str, &str); N]) {
+    for (given, field, reason) in table {
         if given {
             warnings.push(Warning {
-                reason: "NotImplemented".to_owned(),
-                message: format!("{field} is kept and has no effect on one machine yet").into(),
+                reason: reason.to_owned(),
+                message: format!("{field} is kept and has no effect yet").into(),
             });
         }
     }

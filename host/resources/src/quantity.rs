@@ -34,6 +34,38 @@ impl Quantity {
     pub fn as_str(&self) -> &str {
         &self.0
     }
+
+    /// The amount in whole units, such as bytes; a part of one counts as one.
+    #[must_use]
+    pub fn units(&self) -> u64 {
+        let number = self.0.trim_end_matches(|c: char| c.is_ascii_alphabetic());
+        let factor = match self.0.get(number.len()..).unwrap_or_default() {
+            "n" => 1e-9,
+            "u" => 1e-6,
+            "m" => 1e-3,
+            "k" => 1e3,
+            "M" => 1e6,
+            "G" => 1e9,
+            "T" => 1e12,
+            "P" => 1e15,
+            "E" => 1e18,
+            "Ki" => 1024.0,
+            "Mi" => 1_048_576.0,
+            "Gi" => 1_073_741_824.0,
+            "Ti" => 1_099_511_627_776.0,
+            "Pi" => 1_125_899_906_842_624.0,
+            "Ei" => 1_152_921_504_606_846_976.0,
+            _ => 1.0,
+        };
+        let amount = number.parse::<f64>().unwrap_or_default() * factor;
+        #[expect(
+            clippy::cast_possible_truncation,
+            clippy::cast_sign_loss,
+            reason = "a cast of floats saturates, and there is no sign"
+        )]
+        let units = amount.ceil() as u64;
+        units
+    }
 }
 
 impl FromStr for Quantity {
@@ -117,5 +149,17 @@ mod tests {
         check("-1".into(), None);
         check((-1).into(), None);
         check("1".repeat(33).into(), None);
+    }
+
+    #[test]
+    fn how_much_it_is() {
+        let check = |text: &str, expected: u64| {
+            assert_eq!(text.parse::<Quantity>().unwrap().units(), expected, "{text}");
+        };
+        check("2", 2);
+        check("500m", 1);
+        check("1.5Gi", 1_610_612_736);
+        check("40G", 40_000_000_000);
+        check("9999Ei", u64::MAX);
     }
 }

@@ -135,9 +135,9 @@ pub struct AgenticSessionSpec {
     #[schemars(schema_with = "schema::free_form")]
     #[schema(value_type = Option<Object>)]
     pub user_context: Option<Value>,
-    /// What the session needs of its machine. Not implemented: answered by a condition.
+    /// What the session's pod is given on a cluster. On one machine it has no effect, which is answered by a warning.
     pub resource_overrides: Option<ResourceOverrides>,
-    /// What the session needs of its machine, with a GPU and the choice of a node. Not implemented: answered by a condition.
+    /// The same with a GPU, the image of native programs and the choice of a node.
     pub resources: Option<Resources>,
     /// MCP servers whose tools the agent gets. Not implemented: answered by a condition.
     pub mcp_servers: Option<McpServers>,
@@ -181,13 +181,17 @@ pub enum Mode {
     Bypass,
 }
 
-/// Where the workspace's first files come from: exactly one of these.
+/// Where the workspace's first files come from, at most one of `dir` and `archive`, and how long it is kept.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, Default, JsonSchema, ToSchema)]
 #[serde(rename_all = "camelCase", default, deny_unknown_fields)]
 #[schemars(extend("x-kubernetes-validations" = rules::workspace()))]
 pub struct Workspace {
     pub dir: Option<DirSource>,
     pub archive: Option<ArchiveSource>,
+    /// On a cluster: a volume of its own, which every runner of the session mounts. Absent or `false`: the workspace ends
+    /// with the runner's pod. One machine keeps every workspace as long as its session.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub persistent: bool,
 }
 
 /// A private copy of a folder on the server's machine, or that folder itself. A cluster has no such folder.
@@ -261,6 +265,9 @@ pub struct ActiveWorkflow {
     #[schemars(length(max = 1024))]
     pub path: Option<String>,
 }
+
+/// Reasons of warnings that are true on one machine and not on a cluster.
+pub const OF_ONE_MACHINE: [&str; 1] = [accept::RESOURCES_NOT_IMPLEMENTED];
 
 /// What was posted: the object, or its specification alone.
 #[derive(Debug, Clone, PartialEq)]

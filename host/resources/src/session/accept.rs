@@ -11,6 +11,7 @@ use std::{
     time::Duration,
 };
 
+pub(super) const RESOURCES_NOT_IMPLEMENTED: &str = "ResourcesNotImplemented";
 const DEFAULT_TIMEOUT_SECONDS: u64 = 300;
 const MAX_TIMEOUT_SECONDS: u64 = 14_400;
 const MAX_PROMPT_BYTES: usize = 256 << 10;
@@ -212,9 +213,11 @@ fn turns(wanted: Option<u32>, problems: &mut Problems) -> Option<u32> {
 }
 
 fn source(workspace: Option<Workspace>, problems: &mut Problems) -> Source {
-    match workspace.unwrap_or_default() {
-        Workspace { dir: None, archive: None } => Source::Empty,
-        Workspace { dir: Some(dir), archive: None } => {
+    // One machine keeps every workspace, and a cluster's operator reads the wish from the object.
+    let Workspace { dir, archive, persistent: _ } = workspace.unwrap_or_default();
+    match (dir, archive) {
+        (None, None) => Source::Empty,
+        (Some(dir), None) => {
             let path = PathBuf::from(&dir.path);
             if !path.is_absolute() {
                 problems.add("spec.workspace.dir.path", "must be an absolute path");
@@ -231,10 +234,10 @@ fn source(workspace: Option<Workspace>, problems: &mut Problems) -> Source {
                 (false, include_ignored) => Source::Dir { path, include_ignored },
             }
         }
-        Workspace { dir: None, archive: Some(archive) } => problems
+        (None, Some(archive)) => problems
             .take("spec.workspace.archive.blob", archive.blob.parse())
             .map_or(Source::Empty, |blob| Source::Archive { blob }),
-        Workspace { dir: Some(_), archive: Some(_) } => {
+        (Some(_), Some(_)) => {
             problems.add("spec.workspace", rules::ONE_SOURCE);
             Source::Empty
         }
@@ -310,7 +313,7 @@ fn not_implemented(spec: &AgenticSessionSpec, warnings: &mut Vec<Warning>) {
         ),
         (
             spec.resource_overrides.is_some() || spec.resources.is_some(),
-            "ResourcesNotImplemented",
+            RESOURCES_NOT_IMPLEMENTED,
             "resources and resourceOverrides have no effect on one machine yet: the shipped limits hold",
         ),
         (

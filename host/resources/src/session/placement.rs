@@ -39,6 +39,10 @@ pub struct Resources {
     /// Bytes of the workspace's volume.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub storage: Option<Quantity>,
+    /// Image in which native programs run: any with a shell at `/bin/sh`. Absent: the one that comes with the operator.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 512))]
+    pub tools_image: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub gpu: Option<Gpu>,
     /// Labels that the node must have.

@@ -66,6 +66,13 @@ pub struct OperatorStatus {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 128))]
     pub pod_uid: Option<String>,
+    /// How often the runner's container in this pod had been started anew when `epoch` began: together they name one process,
+    /// also after the operator was started again. Absent: not at all.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub pod_restarts: Option<u32>,
+    /// A run was begun in the session's workspace: from here on the workspace cannot be made anew.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub workspace_used: Option<bool>,
     /// Counts the session's runners; a runner of an earlier epoch is not listened to.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub epoch: Option<u64>,
@@ -157,6 +164,10 @@ pub struct ServerStatus {
 pub struct Work {
     /// The log's last event when this was written.
     pub seq: u64,
+    /// The event by which the session was last given something to do. A settled phase that was decided by an earlier
+    /// `seq` is over.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub woken: Option<u64>,
     /// A run is unfinished or a message waits.
     pub has_work: bool,
     /// The epoch of the runner that is connected; absent: none is.

@@ -8,7 +8,7 @@ use crate::sessions::{
 };
 use model::{
     id::{Epoch, UnixMillis},
-    lifecycle::{Phase, Reason},
+    lifecycle::Phase,
     plan::{Action, Runner},
     render,
 };
@@ -125,10 +125,11 @@ impl Actor {
         };
         let work = Work {
             seq: self.story.last.0,
+            woken: Some(self.story.woken.0),
             has_work: state.run.is_some() || !state.queue.is_empty(),
             connected_epoch: connected,
             phase: said,
-            reason: said.map(|_| word(&state.reason)),
+            reason: said.map(|_| state.reason.word()),
             message: said.map(|_| render::line(&state.message, MESSAGE_CHARACTERS)).filter(|m| !m.is_empty()),
             deadline: self.deadline().and_then(time),
             idle_since: state.idle_since.filter(|_| state.run.is_none()).and_then(time),
@@ -149,7 +150,7 @@ impl Actor {
                 cache_creation_input_tokens: totals.usage.cache_write_tokens,
                 cache_read_input_tokens: totals.usage.cache_read_tokens,
             }),
-            subtype: settled.then(|| word(&state.reason)),
+            subtype: settled.then(|| state.reason.word()),
             is_error: settled.then_some(state.phase == Phase::Failed),
             result: Some(render::line(&state.message, RESULT_CHARACTERS))
                 .filter(|r| settled && !r.is_empty()),
@@ -184,13 +185,6 @@ fn same(told: &ServerStatus, now: &ServerStatus) -> bool {
         status
     };
     essence(told) == essence(now)
-}
-
-fn word(reason: &Reason) -> String {
-    match reason {
-        Reason::Other(other) => render::line(&other.as_str().into(), 100),
-        known => format!("{known:?}"),
-    }
 }
 
 fn time(at: UnixMillis) -> Option<String> {
