@@ -273,7 +273,9 @@ impl Caller {
     pub(crate) async fn events(&self, session: &str) -> anyhow::Result<Vec<Value>> {
         let path = format!("/agentic-sessions/{session}/export");
         let text = self.ask(Method::GET, &path).send().await?.error_for_status()?.text().await?;
-        text.lines().map(|line| Ok(serde_json::from_str(line)?)).collect()
+        let lines: Vec<Value> = text.lines().map(serde_json::from_str).collect::<Result<_, _>>()?;
+        // The first one is the session itself.
+        Ok(lines.into_iter().filter(|line| line["seq"].is_u64()).collect())
     }
 
     pub(crate) async fn get(&self, session: &str) -> anyhow::Result<Value> {

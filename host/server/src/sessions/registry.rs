@@ -183,7 +183,11 @@ impl Registry {
             }
             let (record, events) = self.first(&created_by, uid.clone(), reference, &spec)?;
             tracing::info!(session = %record.reference, %uid, "session accepted");
-            self.store.create(record, events).await?;
+            match self.store.create(record, events).await {
+                // By whoever was told of it at the same time.
+                Err(store::CreateError::Taken) if self.store.session_by_uid(uid).await?.is_some() => {}
+                created => drop(created?),
+            }
             self.tell(uid, Command::Decided { decided: Box::new(decided), spec: None }).await;
             return Ok(());
         }

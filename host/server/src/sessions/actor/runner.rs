@@ -5,7 +5,7 @@ use crate::sessions::{
     error::ConnectError,
     link::{ConnectionId, Hello, ToRunner},
     registry,
-    seams::{LaunchError, Material, Missing, Wanted},
+    seams::{LaunchError, Life, Material, Missing, Wanted},
 };
 use model::{
     event::{Author, Event, Live, Origin, PinnedPlugin, RunnerBound, Warning},
@@ -38,7 +38,9 @@ impl Actor {
     ) -> Result<ConnectionId, ConnectError> {
         let state = &self.record.state;
         if epoch != state.epoch || state.fence > epoch || self.killing.is_some() {
-            return Err(ConnectError::Stale);
+            // Where somebody else counts, this may be the process that comes next and was not counted yet.
+            let followed = matches!(self.registry.life, Life::Followed(_)) && !state.phase.is_settled();
+            return Err(if followed { ConnectError::NotYet } else { ConnectError::Stale });
         }
         if state.phase.is_settled() {
             return Err(ConnectError::NotWanted);
