@@ -72,6 +72,11 @@ impl Sessions {
         self.0.create(who, project, new).await
     }
 
+    /// What speaks against a workspace before there is a session, for people.
+    pub async fn refuses(&self, workspace: &resources::Source) -> Option<String> {
+        self.0.launcher.refuses(workspace.clone()).await
+    }
+
     /// A new session of the same specification.
     ///
     /// # Errors
