@@ -10,6 +10,7 @@ mod error;
 mod files;
 mod ledger;
 mod link;
+mod live;
 mod registry;
 mod seams;
 mod story;

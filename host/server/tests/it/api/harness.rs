@@ -15,7 +15,7 @@ use server::{
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
 use telemetry::{Health, Metrics, Shutdown};
 
-const PATIENCE: Duration = Duration::from_secs(20);
+pub(super) const PATIENCE: Duration = Duration::from_secs(20);
 
 pub(super) struct Server {
     /// Ends with the test.
