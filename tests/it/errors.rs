@@ -1,11 +1,16 @@
 //! Bad input, bad models, bad luck: each has a message that says what to do, and a true end.
 
 use crate::world::{World, phase, session};
+use anyhow::Context as _;
 use model::{
     event::{Event, Stored},
     lifecycle::{Phase, Reason},
 };
 use serde_json::json;
+use std::{
+    io::{BufRead as _, BufReader},
+    process::Stdio,
+};
 
 fn shown(log: &[Stored]) -> String {
     serde_json::to_string(log).unwrap_or_default()
@@ -94,6 +99,10 @@ async fn bad_requests_say_what_to_write_instead() -> anyhow::Result<()> {
             .await
             .contains("/no/such/folder")
     );
+    for path in ["/".into(), world.data(), world.data().join("keys")] {
+        let refused = refused(json!({ "prompt": "x", "workspace": { "dir": { "path": path } } })).await;
+        assert!(refused.starts_with("422") && refused.contains("spec.workspace.dir.path"), "{refused}");
+    }
     let missing = world.get(&session("never-was")).await.expect_err("404").to_string();
     assert!(missing.starts_with("404") && missing.contains("vteam sessions ls"), "{missing}");
 
@@ -102,5 +111,52 @@ async fn bad_requests_say_what_to_write_instead() -> anyhow::Result<()> {
     assert_eq!(plugin.status(), 422);
     assert_eq!(plugin.headers()["content-type"], "application/problem+json");
     assert!(plugin.text().await?.contains("WebAssembly"));
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_command_ends_with_the_documented_codes() -> anyhow::Result<()> {
+    let script = r#"
+name: codes
+rules:
+  - when: { user_contains: long }
+    pace: { delta_ms: 200, chunk: 1 }
+    reply: [{ text: "this takes longer than anybody wants to wait for it, so somebody removes it meanwhile" }]
+  - reply: [{ text: hi }]
+"#;
+    let world = World::up(script).await;
+    let check = |arguments: &[&str], code: i32, part: &str| {
+        let output = world.vteam(arguments).output().expect("the command runs");
+        let said = [output.stdout, output.stderr].concat();
+        let said = String::from_utf8_lossy(&said);
+        assert_eq!(output.status.code(), Some(code), "{arguments:?}: {said}");
+        assert!(said.contains(part), "{arguments:?}: {said}");
+    };
+    world.create("rests", json!({ "prompt": "short" })).await?;
+    world.settled("rests").await;
+    check(&["sessions", "stop", "rests"], 0, "it is at rest already (Completed)");
+    let markdown = world.dir.path().join("wrong.md");
+    std::fs::write(&markdown, "---\nnme: x\n---\n")?;
+    check(&["plugins", "build", &markdown.display().to_string()], 2, "line 2: 'nme' is none of");
+    check(&["sessions", "ls", "--token-file", "/no/such/token"], 7, "no token at /no/such/token");
+    check(&["sessions", "ls", "--server", &world.url.replace("http:", "https:")], 6, "http://127.0.0.1:PORT");
+    check(&["run", "go", "--in-place", "/"], 2, "spec.workspace.dir.path");
+    let doctor = world.vteam(&["doctor"]).output()?;
+    assert!(String::from_utf8_lossy(&doctor.stdout).contains("scripted/codes: the server that runs plays"));
+
+    let mut long = world.vteam(&["run", "long", "--name", "long"]);
+    let mut long = long.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?;
+    let shown = BufReader::new(long.stdout.take().context("stdout")?).lines();
+    // Kept open: a command whose reader has left ends for that reason.
+    let shown = shown.map_while(Result::ok).skip_while(|line| line != "> long");
+    let mut shown = shown.peekable();
+    assert!(shown.peek().is_some(), "it follows the session");
+    check(&["sessions", "rm", "long"], 0, "removed");
+    let output = long.wait_with_output()?;
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(
+        (output.status.code(), said.trim()),
+        (Some(4), "vteam: the session long was removed meanwhile")
+    );
     Ok(())
 }

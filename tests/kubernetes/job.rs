@@ -74,7 +74,7 @@ async fn wait_for_ask(caller: &crate::world::Caller, session: &str) -> anyhow::R
     loop {
         let path = format!("/agentic-sessions/{session}/approvals");
         let open: Value = caller.ask(Method::GET, &path).send().await?.error_for_status()?.json().await?;
-        if let Some(id) = open["items"][0]["id"].as_str() {
+        if let Some(id) = open["items"][0]["data"]["id"].as_str() {
             return Ok(id.to_owned());
         }
         ensure!(begun.elapsed() < crate::world::PATIENCE, "nothing waits for a person: {open}");

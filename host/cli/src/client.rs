@@ -14,10 +14,7 @@ use protocol::control::Ask;
 use reqwest::{Method, RequestBuilder, Response, StatusCode, header};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use serde_json::{Value, json};
-use std::{
-    path::{Path, PathBuf},
-    time::Duration,
-};
+use std::{path::PathBuf, time::Duration};
 
 /// Every request that is no stream ends within this.
 const DEADLINE: Duration = Duration::from_secs(60);
@@ -36,6 +33,14 @@ pub(crate) struct Client {
     address: Address,
     token: String,
     project: ProjectName,
+}
+
+/// What became of a wish to stop.
+#[derive(Debug)]
+pub(crate) enum Stop {
+    Under,
+    /// There is nothing to stop: the session as it is.
+    AtRest(Value),
 }
 
 /// A list as the server sends it.
@@ -67,8 +72,7 @@ struct FieldProblem {
 }
 
 impl Client {
-    pub(crate) fn new(address: Address, token_file: &Path, project: ProjectName) -> Outcome<Self> {
-        let token = read_token(token_file)?;
+    pub(crate) fn new(address: Address, token: String, project: ProjectName) -> Outcome<Self> {
         let builder = reqwest::Client::builder().no_proxy().connect_timeout(Duration::from_secs(10));
         let (builder, base) = match &address {
             Address::Socket(path) => (builder.unix_socket(path.as_path()), "http://localhost".to_owned()),
@@ -113,18 +117,11 @@ impl Client {
     }
 
     fn unreachable(&self, error: &reqwest::Error) -> Failure {
-        let place = match &self.address {
-            Address::Socket(path) => format!("at {}", path.display()),
-            Address::Url(url) => format!("at {url}"),
-        };
         let why = innermost(error);
         if error.is_builder() {
             return Failure::new(Code::Failed, format!("the request cannot be made: {why}"));
         }
-        Failure::new(
-            Code::Unreachable,
-            format!("no server answers {place} ({why}); start one with: vteam up"),
-        )
+        Failure::new(Code::Unreachable, format!("no server answers {}", nobody(&self.address, why)))
     }
 
     /// Whether a server answers and accepts our token.
@@ -148,8 +145,12 @@ impl Client {
         self.call(Method::DELETE, &self.session(name, ""), None).await.map(drop)
     }
 
-    pub(crate) async fn stop(&self, name: &SessionName) -> Outcome {
-        self.call(Method::POST, &self.session(name, "/stop"), Some(&json!({}))).await.map(drop)
+    pub(crate) async fn stop(&self, name: &SessionName) -> Outcome<Stop> {
+        let answer = self.call(Method::POST, &self.session(name, "/stop"), Some(&json!({}))).await?;
+        match answer.status() {
+            StatusCode::OK => decode(answer).await.map(Stop::AtRest),
+            _ => Ok(Stop::Under),
+        }
     }
 
     pub(crate) async fn interrupt(&self, name: &SessionName) -> Outcome {
@@ -257,6 +258,18 @@ fn continuation(page: &Value) -> Option<String> {
     (!token.is_null() && !text.is_empty()).then_some(text)
 }
 
+/// Where nobody answers, why, and what to do.
+fn nobody(address: &Address, why: impl std::fmt::Display) -> String {
+    match address {
+        Address::Socket(path) => format!("at {} ({why}); start one with: vteam up", path.display()),
+        Address::Url(url) if url.starts_with("https:") => format!(
+            "at {url} with TLS ({why}); `vteam up` speaks plain HTTP and only on its own machine: there, give --server \
+             http://127.0.0.1:PORT; from elsewhere, go through a tunnel (ssh -L) or a proxy that adds TLS"
+        ),
+        Address::Url(url) => format!("at {url} ({why}); start one with: vteam up --listen ADDRESS:PORT"),
+    }
+}
+
 /// What really happened; the causes above it repeat the request.
 fn innermost<'a>(error: &'a (dyn std::error::Error + 'static)) -> &'a (dyn std::error::Error + 'static) {
     std::iter::successors(Some(error), |error| error.source()).last().unwrap_or(error)
@@ -277,24 +290,6 @@ fn escape(segment: &str) -> String {
         }
     }
     out
-}
-
-fn read_token(file: &Path) -> Outcome<String> {
-    let text = std::fs::read_to_string(file).map_err(|e| match e.kind() {
-        std::io::ErrorKind::NotFound => Failure::new(
-            Code::Unreachable,
-            format!(
-                "there is no token at {}: no server has run here yet; start one with: vteam up",
-                file.display()
-            ),
-        ),
-        _ => Failure::of(Code::Unauthorized, &format!("cannot read the token {}", file.display()), &e),
-    })?;
-    let token = text.trim();
-    if token.is_empty() || !token.bytes().all(|byte| byte.is_ascii_graphic()) {
-        return Err(Failure::new(Code::Unauthorized, format!("{} holds no token", file.display())));
-    }
-    Ok(token.to_owned())
 }
 
 async fn decode<T: DeserializeOwned>(answer: Response) -> Outcome<T> {
@@ -338,6 +333,17 @@ mod tests {
     #[test]
     fn segments_are_escaped() {
         assert_eq!(escape("a b/ü?"), "a%20b%2F%C3%BC%3F");
+    }
+
+    #[test]
+    fn who_does_not_answer_is_told_with_what_to_do() {
+        let check = |address: Address, part: &str| {
+            let told = nobody(&address, "refused");
+            assert!(told.contains("(refused)") && told.contains(part), "{told}");
+        };
+        check(Address::Socket("/run/api.sock".into()), "vteam up");
+        check(Address::Url("http://127.0.0.1:1".to_owned()), "vteam up --listen");
+        check(Address::Url("https://127.0.0.1:1".to_owned()), "http://127.0.0.1:PORT");
     }
 
     #[test]

@@ -109,7 +109,12 @@ impl<'a> Follow<'a> {
             self.ask().await?;
             tokio::select! {
                 item = stream.next() => {
-                    if self.item(&item?)? && until != Until::Left {
+                    // What is told of a failure begins on a line of its own.
+                    let item = match item {
+                        Ok(item) => item,
+                        Err(failure) => return self.view.close().map_err(Failure::from).and(Err(failure)),
+                    };
+                    if self.item(&item)? && until != Until::Left {
                         self.view.close()?;
                         return Ok(std::mem::take(&mut self.end));
                     }
@@ -156,7 +161,11 @@ impl<'a> Follow<'a> {
             }
             Item::Live(live) if !self.output.json => Ok(self.view.live(live).map(|()| false)?),
             Item::Live(_) => Ok(false),
-            Item::Reconnecting => {
+            Item::Cut => {
+                self.view.cut();
+                Ok(false)
+            }
+            Item::Away => {
                 self.note("the server is gone; this goes on when it is back (start one with: vteam up)")?;
                 Ok(false)
             }

@@ -9,9 +9,13 @@ use crate::{
 use model::id::ProjectName;
 use secrecy::SecretString;
 use std::{
+    io::ErrorKind,
     net::IpAddr,
     path::{Path, PathBuf},
 };
+
+/// In the data folder.
+const TOKEN: &str = "token";
 
 #[derive(Debug)]
 pub(crate) struct Settings {
@@ -38,7 +42,7 @@ impl Settings {
         let bin_dir = variable("VTEAM_BIN_DIR").map_or_else(beside_us, Ok)?;
         let plugins_dir = variable("VTEAM_PLUGINS_DIR").unwrap_or_else(|| plugins_beside(&bin_dir));
         Ok(Self {
-            token_file: token_file.unwrap_or_else(|| data_dir.join("token")),
+            token_file: token_file.map_or_else(|| Ok(data_dir.join(TOKEN)), |file| absolute(&file))?,
             data_dir,
             server,
             project,
@@ -59,7 +63,28 @@ impl Settings {
             Some(url) => Address::Url(url.clone()),
             None => Address::Socket(self.socket()),
         };
-        Client::new(address, &self.token_file, self.project.clone())
+        Client::new(address, self.token()?, self.project.clone())
+    }
+
+    fn token(&self) -> Outcome<String> {
+        let file = &self.token_file;
+        let text = std::fs::read_to_string(file).map_err(|e| match e.kind() {
+            // The one that a server of this machine makes: none has run.
+            ErrorKind::NotFound if self.server.is_none() && *file == self.data_dir.join(TOKEN) => {
+                let text = "no server has run here yet; start one with: vteam up";
+                Failure::new(Code::Unreachable, format!("there is no token at {}: {text}", file.display()))
+            }
+            ErrorKind::NotFound => {
+                let text = "give --token-file the file that `vteam up` names";
+                Failure::new(Code::Unauthorized, format!("there is no token at {}: {text}", file.display()))
+            }
+            _ => Failure::of(Code::Unauthorized, &format!("cannot read the token {}", file.display()), &e),
+        })?;
+        let token = text.trim();
+        if token.is_empty() || !token.bytes().all(|byte| byte.is_ascii_graphic()) {
+            return Err(Failure::new(Code::Unauthorized, format!("{} holds no token", file.display())));
+        }
+        Ok(token.to_owned())
     }
 }
 
@@ -181,7 +206,9 @@ fn check_server(url: &str) -> Outcome {
     match parsed.scheme() {
         "https" => Ok(()),
         "http" if loopback => Ok(()),
-        "http" => refused("plain http would send the token unprotected: use https"),
+        "http" => refused(
+            "plain http would send the token unprotected: use https, or a tunnel (ssh -L) and http://127.0.0.1:PORT",
+        ),
         _ => refused("must be an http or https URL"),
     }
 }
@@ -189,6 +216,33 @@ fn check_server(url: &str) -> Outcome {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_token_that_is_not_there_is_missing_or_nobody_has_run() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = |name: &str| dir.path().join(name);
+        std::fs::write(file("empty"), "\n").unwrap();
+        std::fs::write(file("mine"), "abc\n").unwrap();
+        let check = |given: Option<&str>, server: Option<&str>, expected: Result<&str, Code>| {
+            let settings = Settings {
+                data_dir: dir.path().to_owned(),
+                server: server.map(str::to_owned),
+                token_file: file(given.unwrap_or(TOKEN)),
+                project: "default".parse().unwrap(),
+                output: Output::new(false, false),
+                log: None,
+                bin_dir: PathBuf::new(),
+                plugins_dir: PathBuf::new(),
+            };
+            let token = settings.token();
+            assert_eq!(token.as_deref().map_err(|failure| failure.code), expected, "{given:?} {server:?}");
+        };
+        check(None, None, Err(Code::Unreachable));
+        check(None, Some("http://127.0.0.1:1"), Err(Code::Unauthorized));
+        check(Some("none"), None, Err(Code::Unauthorized));
+        check(Some("empty"), None, Err(Code::Unauthorized));
+        check(Some("mine"), None, Ok("abc"));
+    }
 
     #[test]
     fn a_token_never_leaves_unprotected() {

@@ -20,6 +20,7 @@ use model::{
     id::{CallId, MessageId},
     lifecycle::Phase,
     message::{Block, Delta},
+    reading::Reading,
     render,
 };
 use std::{
@@ -34,8 +35,8 @@ pub(crate) struct View<W> {
     style: Style,
     /// The block that is being streamed, and how it flows.
     open: Option<(MessageId, u32, Flow)>,
-    /// Bytes of each block that were shown live.
-    shown: HashMap<(MessageId, u32), usize>,
+    /// The message under way, and how much of it was shown live.
+    reading: Option<(MessageId, Reading)>,
     /// The call whose line has no end yet: its outcome goes there when nothing comes between.
     line_of: Option<CallId>,
     /// The call whose lines were printed last: its outcome needs no name.
@@ -57,7 +58,7 @@ impl<W: Write> View<W> {
             out,
             style,
             open: None,
-            shown: HashMap::new(),
+            reading: None,
             line_of: None,
             tail_of: None,
             calls: HashMap::new(),
@@ -122,13 +123,33 @@ impl<W: Write> View<W> {
     /// When the output is gone.
     pub(crate) fn live(&mut self, live: &Live) -> io::Result<()> {
         match live {
+            Live::BlockStarted { message, index, block, .. } => {
+                if *index == 0 {
+                    self.read(message);
+                }
+                if let Some(reading) = self.reading_of(message) {
+                    reading.begin(*index);
+                }
+                match block {
+                    Block::Text { text } => self.stream(message, *index, text, false),
+                    Block::Thinking { thinking, .. } => self.stream(message, *index, thinking, true),
+                    _ => Ok(()),
+                }
+            }
             Live::MessageDelta { message, index, delta, .. } => match delta {
                 Delta::Text { text } => self.stream(message, *index, text, false),
                 Delta::Thinking { thinking } => self.stream(message, *index, thinking, true),
                 _ => Ok(()),
             },
             Live::CallOutput { call, text, .. } => self.output(call, text),
-            Live::BlockStarted { .. } | Live::Unknown(_) => Ok(()),
+            Live::Unknown(_) => Ok(()),
+        }
+    }
+
+    /// The stream was cut: of a message under way, something may be missing.
+    pub(crate) fn cut(&mut self) {
+        if let Some((_, reading)) = &mut self.reading {
+            reading.lost();
         }
     }
 
@@ -203,31 +224,44 @@ impl<W: Write> View<W> {
         Ok(())
     }
 
+    /// From here on this message is under way.
+    fn read(&mut self, message: &MessageId) {
+        if self.reading_of(message).is_none() {
+            self.reading = Some((message.clone(), Reading::default()));
+        }
+    }
+
+    fn reading_of(&mut self, message: &MessageId) -> Option<&mut Reading> {
+        self.reading.as_mut().filter(|(id, _)| id == message).map(|(_, reading)| reading)
+    }
+
+    /// Shows of this piece what was not shown yet.
     fn stream(&mut self, message: &MessageId, index: u32, text: &Untrusted, dim: bool) -> io::Result<()> {
+        let Some(news) = self.reading_of(message).and_then(|reading| reading.news(index, text.raw())) else {
+            return Ok(());
+        };
         let same = self.open.as_ref().is_some_and(|(open, at, _)| open == message && *at == index);
         if !same {
             self.close()?;
             self.open = Some((message.clone(), index, Flow::new(self.style, 2, dim)));
         }
-        *self.shown.entry((message.clone(), index)).or_default() += text.len();
-        let out = self.open.as_mut().map(|(_, _, flow)| flow.push(text)).unwrap_or_default();
+        let out = self.open.as_mut().map(|(_, _, flow)| flow.push(&news.into())).unwrap_or_default();
         self.write(&out)
     }
 
     fn assistant(&mut self, message: &AssistantMessage) -> io::Result<()> {
-        for (index, block) in message.content.iter().enumerate() {
-            let index = u32::try_from(index).unwrap_or(u32::MAX);
-            let (text, dim) = match block {
-                Block::Text { text } => (text, false),
-                Block::Thinking { thinking, .. } => (thinking, true),
-                _ => continue,
-            };
-            let shown = self.shown.remove(&(message.message.clone(), index)).unwrap_or(0);
-            if let Some(rest) = text.raw().get(shown..).filter(|rest| !rest.is_empty()) {
-                self.stream(&message.message, index, &rest.into(), dim)?;
+        self.read(&message.message);
+        for (index, block) in (0u32..).zip(&message.content) {
+            if let Some(reading) = self.reading_of(&message.message) {
+                reading.at_block(index);
+            }
+            match block {
+                Block::Text { text } => self.stream(&message.message, index, text, false)?,
+                Block::Thinking { thinking, .. } => self.stream(&message.message, index, thinking, true)?,
+                _ => {}
             }
         }
-        self.shown.retain(|(shown, _), _| *shown != message.message);
+        self.reading = None;
         self.close()
     }
 

@@ -446,7 +446,8 @@ pub enum RunEnd {
     Other(String),
 }
 
-/// What is shown as it happens and never stored: a reader that joins later has the whole message instead.
+/// What is shown as it happens and never stored. A reader that joins in mid-message is first given what was said of it so
+/// far, from its block 0 on; one that joins later has the whole message in the log instead.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "kind", content = "data", rename_all = "camelCase")]
 pub enum Live {

@@ -12,6 +12,7 @@ pub mod limits;
 pub mod message;
 pub mod money;
 pub mod plan;
+pub mod reading;
 pub mod render;
 pub mod untrusted;
 

@@ -1,8 +1,10 @@
 //! Why something that a person wrote is refused, field by field, and the reading of JSON that finds it out.
 
+mod expected;
+
 use schemars::JsonSchema;
 use serde::{Serialize, de::DeserializeOwned};
-use serde_json::Value;
+use serde_json::{Map, Value};
 use std::fmt;
 
 /// One field and what is wrong with it.
@@ -46,11 +48,12 @@ impl Problems {
     }
 }
 
-/// Reads a document; fields that its schema does not know are refused with the nearest known name.
+/// Reads a document: everything in it that its schema does not know or has otherwise is named at once, in words for those
+/// who wrote it. What a type refuses beyond its schema comes alone, in the type's own words.
 pub(crate) fn read<T: DeserializeOwned + JsonSchema>(value: &Value) -> Result<T, Invalid> {
     let schema = schemars::schema_for!(T).to_value();
     let mut problems = Problems::default();
-    unknown_fields(&schema, &schema, value, "", &mut problems);
+    compare(&schema, &schema, value, "", &mut problems);
     problems.finish(())?;
     serde_path_to_error::deserialize(value).map_err(|error| {
         let field = error.path().iter().next().map(|_| error.path().to_string()).unwrap_or_default();
@@ -58,48 +61,60 @@ pub(crate) fn read<T: DeserializeOwned + JsonSchema>(value: &Value) -> Result<T,
     })
 }
 
-fn unknown_fields(root: &Value, schema: &Value, value: &Value, path: &str, problems: &mut Problems) {
-    let schema = resolve(root, schema);
+fn compare(root: &Value, schema: &Value, value: &Value, path: &str, problems: &mut Problems) {
+    let parts = parts(root, schema);
+    if parts.iter().any(|part| part.get("x-kubernetes-preserve-unknown-fields").is_some()) {
+        return;
+    }
+    if let Some(message) = expected::mismatch(&parts, value) {
+        return problems.add(path, message);
+    }
+    let Some(schema) = parts.first() else { return };
     match value {
-        Value::Object(fields) => {
-            let known = schema.get("properties").and_then(Value::as_object);
-            let closed = schema.get("additionalProperties") == Some(&Value::Bool(false));
-            for (name, value) in fields {
-                let at = if path.is_empty() { name.clone() } else { format!("{path}.{name}") };
-                match known.and_then(|known| known.get(name)) {
-                    Some(field) => unknown_fields(root, field, value, &at, problems),
-                    None if closed => {
-                        let names = known.into_iter().flat_map(|known| known.keys().map(String::as_str));
-                        problems.add(at, suggest(name, names));
-                    }
-                    None => {}
-                }
-            }
-        }
-        // Serde would take a list for a struct, field by field.
-        Value::Array(_) if schema.get("properties").is_some() => {
-            problems.add(path, "must be an object, not a list")
-        }
+        Value::Object(fields) => object(root, schema, fields, path, problems),
         Value::Array(items) => {
             let Some(schema) = schema.get("items") else { return };
             for (index, item) in items.iter().enumerate() {
-                unknown_fields(root, schema, item, &format!("{path}[{index}]"), problems);
+                compare(root, schema, item, &format!("{path}[{index}]"), problems);
             }
         }
         _ => {}
     }
 }
 
-/// Follows `$ref`, and of `anyOf` (an optional field) the part that says something.
-fn resolve<'a>(root: &'a Value, schema: &'a Value) -> &'a Value {
-    if let Some(name) = schema.get("$ref").and_then(Value::as_str) {
-        return name
-            .strip_prefix('#')
-            .and_then(|pointer| root.pointer(pointer))
-            .map_or(schema, |s| resolve(root, s));
+fn object(root: &Value, schema: &Value, fields: &Map<String, Value>, path: &str, problems: &mut Problems) {
+    let at = |name: &str| if path.is_empty() { name.to_owned() } else { format!("{path}.{name}") };
+    let known = schema.get("properties").and_then(Value::as_object);
+    let others = schema.get("additionalProperties");
+    for (name, value) in fields {
+        match (known.and_then(|known| known.get(name)), others) {
+            (Some(field), _) => compare(root, field, value, &at(name), problems),
+            (None, Some(Value::Bool(false))) => {
+                let names = known.into_iter().flat_map(|known| known.keys().map(String::as_str));
+                problems.add(at(name), suggest(name, names));
+            }
+            (None, Some(other)) => compare(root, other, value, &at(name), problems),
+            (None, None) => {}
+        }
     }
-    let part = schema.get("anyOf").and_then(Value::as_array).and_then(|parts| parts.first());
-    part.map_or(schema, |part| resolve(root, part))
+    let required = schema.get("required").and_then(Value::as_array);
+    for name in required.into_iter().flatten().filter_map(Value::as_str) {
+        if !fields.contains_key(name) {
+            problems.add(at(name), "is required");
+        }
+    }
+}
+
+/// What may hold: the schema itself, or what its `anyOf` or `oneOf` lists; references are followed.
+fn parts<'a>(root: &'a Value, schema: &'a Value) -> Vec<&'a Value> {
+    let reference = schema.get("$ref").and_then(Value::as_str).and_then(|name| name.strip_prefix('#'));
+    if let Some(referred) = reference.and_then(|pointer| root.pointer(pointer)) {
+        return parts(root, referred);
+    }
+    match schema.get("anyOf").or_else(|| schema.get("oneOf")).and_then(Value::as_array) {
+        Some(listed) => listed.iter().flat_map(|part| parts(root, part)).collect(),
+        None => vec![schema],
+    }
 }
 
 fn suggest<'a>(name: &str, known: impl Iterator<Item = &'a str>) -> String {
@@ -112,6 +127,13 @@ fn suggest<'a>(name: &str, known: impl Iterator<Item = &'a str>) -> String {
     match near {
         Some((_, candidate)) => format!("unknown field; did you mean {candidate:?}?"),
         None => "unknown field".to_owned(),
+    }
+}
+
+/// What is written must say something; who wants the default leaves it out.
+pub(crate) fn named(field: &str, name: Option<&str>, problems: &mut Problems) {
+    if name.is_some_and(|name| name.trim().is_empty()) {
+        problems.add(field, "is empty: name one, or leave it out for the default");
     }
 }
 

@@ -6,7 +6,7 @@ pub use status::ProjectSettingsStatus;
 
 use crate::{
     Invalid, ProcessNetwork, invalid,
-    invalid::Problems,
+    invalid::{Problems, named},
     mcp::McpServers,
     rules::{A_DIGEST, A_PERSONA_KEY, DIGEST, PERSONA_KEY, Rule, text},
     schema,
@@ -67,6 +67,7 @@ impl ProjectSettings {
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, Default, JsonSchema, ToSchema)]
 #[serde(rename_all = "camelCase", default, deny_unknown_fields)]
+#[schemars(extend("x-kubernetes-validations" = budget_rule()))]
 pub struct ProjectSettingsSpec {
     /// What people call the project.
     #[schemars(length(max = 256))]
@@ -130,7 +131,7 @@ pub struct Permissions {
 #[serde(rename_all = "camelCase", default, deny_unknown_fields)]
 pub struct Defaults {
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schemars(length(max = 256))]
+    #[schemars(length(min = 1, max = 256))]
     pub model: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 64), extend("x-kubernetes-validations" = text(PERSONA_KEY, A_PERSONA_KEY)))]
@@ -186,6 +187,8 @@ pub enum Role {
     View,
 }
 
+const BUDGET_ABOVE_MOST: &str =
+    "is more than one session may cost: raise permissions.maxBudget, or lower this";
 const A_HOST: &str = "must be a host in lower case, or host:port; no scheme, path or wildcard";
 
 /// About the object as a whole.
@@ -194,6 +197,12 @@ pub fn object_rules() -> Vec<Rule> {
     let message = "a project has one ProjectSettings: call it projectsettings";
     let rule = format!("self.metadata.name == '{NAME}'").into();
     vec![Rule { rule, ..Rule::new("", message).at(".metadata.name") }]
+}
+
+fn budget_rule() -> [Rule; 1] {
+    let rule = "!has(self.defaults) || !has(self.defaults.budget) || !has(self.permissions) \
+                || !has(self.permissions.maxBudget) || self.defaults.budget <= self.permissions.maxBudget";
+    [Rule::new(rule, BUDGET_ABOVE_MOST).at(".defaults.budget")]
 }
 
 fn hosts_rule() -> [Rule; 1] {
@@ -275,6 +284,12 @@ impl TryFrom<ProjectSettingsSpec> for ProjectPolicy {
         };
         let (max_budget, default_budget) =
             (money("spec.permissions.maxBudget", max_budget), money("spec.defaults.budget", budget));
+        named("spec.defaults.model", model.as_deref(), &mut problems);
+        if let (Some(default), Some(most)) = (default_budget, max_budget)
+            && default > most
+        {
+            problems.add("spec.defaults.budget", BUDGET_ABOVE_MOST);
+        }
         let policy = Self {
             allow_bypass,
             fetch_hosts: hosts(fetch_hosts, &mut problems),

@@ -138,7 +138,7 @@ mod tests {
             assert!(error.contains(expected), "{object}: {error}");
         };
         check(json!({"titel": "t"}), "did you mean \"title\"?");
-        check(json!({"title": "t", "description": "d"}), "missing field `umbrellaRepo`");
-        check(json!({"title": "t", "description": "d", "umbrellaRepo": "u"}), "invalid type");
+        check(json!({"title": "t", "description": "d"}), "umbrellaRepo: is required");
+        check(json!({"title": "t", "description": "d", "umbrellaRepo": "u"}), "must be an object");
     }
 }

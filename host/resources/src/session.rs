@@ -159,7 +159,7 @@ pub enum OperatingMode {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, Default, JsonSchema, ToSchema)]
 #[serde(rename_all = "camelCase", default, deny_unknown_fields)]
 pub struct LlmSettings {
-    #[schemars(length(max = 256))]
+    #[schemars(length(min = 1, max = 256))]
     pub model: Option<String>,
     /// Dropped with a warning: providers refuse it.
     pub temperature: Option<f64>,

@@ -122,6 +122,12 @@ impl Broker {
         config.default_model.clone().or(scripted).or(fitting)
     }
 
+    /// The scripted model that plays in place of a real one, if there is one.
+    #[must_use]
+    pub fn script(&self) -> Option<&str> {
+        self.0.config.scripted.as_ref().map(Scripted::model)
+    }
+
     /// Whether a model could be called at all, for a check before a session begins.
     ///
     /// # Errors

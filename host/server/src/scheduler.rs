@@ -42,6 +42,14 @@ pub struct LocalSettings {
     pub log: String,
 }
 
+impl LocalSettings {
+    /// With what is never anybody's workspace.
+    fn own<T>(&self, ask: impl FnOnce(&workspace::Own<'_>) -> T) -> T {
+        let Self { data, programs, plugins, .. } = self;
+        ask(&workspace::Own { data, programs: &[programs, plugins] })
+    }
+}
+
 /// The launcher of one machine.
 #[derive(Clone)]
 pub struct LocalScheduler(Arc<Inner>);
@@ -80,11 +88,8 @@ impl LocalScheduler {
         };
         let place = folder.clone();
         let settings = self.0.settings.clone();
-        let prepare = move || {
-            let LocalSettings { data, programs, plugins, .. } = &settings;
-            let own = workspace::Own { data, programs: &[programs, plugins] };
-            workspace::prepare(&place, &workspace, &own, workspace_bytes)
-        };
+        let prepare =
+            move || settings.own(|own| workspace::prepare(&place, &workspace, own, workspace_bytes));
         let prepared = spawn_blocking(prepare).await;
         let left_out = match prepared.map_err(|error| LaunchError::Failed(error.to_string()))? {
             Ok(left_out) => left_out,
@@ -128,6 +133,12 @@ impl LocalScheduler {
 }
 
 impl Launcher for LocalScheduler {
+    fn refuses(&self, workspace: Source) -> BoxFuture<'_, Option<String>> {
+        let settings = self.0.settings.clone();
+        let asked = spawn_blocking(move || settings.own(|own| workspace::admit(&workspace, own)));
+        Box::pin(async move { asked.await.ok()?.err().map(|error| telemetry::field::chain(&error)) })
+    }
+
     fn start(&self, launch: Launch) -> BoxFuture<'_, Result<Vec<Warning>, LaunchError>> {
         Box::pin(self.launch(launch))
     }

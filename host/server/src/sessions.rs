@@ -11,6 +11,7 @@ mod files;
 mod follow;
 mod ledger;
 mod link;
+mod live;
 mod registry;
 mod seams;
 mod story;
@@ -87,6 +88,11 @@ impl Sessions {
         decided: Decided,
     ) -> Result<(), SessionError> {
         self.0.take_up(uid, object, decided).await
+    }
+
+    /// What speaks against a workspace before there is a session, for people.
+    pub async fn refuses(&self, workspace: &resources::Source) -> Option<String> {
+        self.0.launcher.refuses(workspace.clone()).await
     }
 
     /// A new session of the same specification.

@@ -159,16 +159,21 @@ pub fn prepare(
     Ok(left_out)
 }
 
+/// What is known before there is a session: [`prepare`] asks again.
+///
+/// # Errors
+/// When it is a folder that no session may work on.
+pub fn admit(source: &Source, own: &Own<'_>) -> Result<(), PrepareError> {
+    match source {
+        Source::Empty | Source::Archive { .. } => Ok(()),
+        Source::Dir { path, .. } => folder(path, own.data).map(drop),
+        Source::InPlace { path } => alone(path, own).map(drop),
+    }
+}
+
 /// Whether the session may work in this folder itself, and that it is the same one each time.
 fn itself(session: &Path, path: &Path, own: &Own<'_>) -> Result<(), PrepareError> {
-    let real = folder(path, own.data)?;
-    let holds = |inner: &Path| inner.canonicalize().is_ok_and(|inner| inner.starts_with(&real));
-    if holds(own.data) {
-        return Err(PrepareError::HoldsOwn(path.to_owned()));
-    }
-    if own.programs.iter().any(|programs| holds(programs)) {
-        return Err(PrepareError::HoldsPrograms(path.to_owned()));
-    }
+    let real = alone(path, own)?;
     let data = real.metadata().map_err(PrepareError::io(path))?;
     let identity = format!("{}\n{} {}\n", real.display(), data.dev(), data.ino());
     let record = session.join("in-place");
@@ -180,6 +185,19 @@ fn itself(session: &Path, path: &Path, own: &Own<'_>) -> Result<(), PrepareError
         }
         Err(error) => Err(PrepareError::io(&record)(error)),
     }
+}
+
+/// A person's folder with nothing of ours in it.
+fn alone(path: &Path, own: &Own<'_>) -> Result<PathBuf, PrepareError> {
+    let real = folder(path, own.data)?;
+    let holds = |inner: &Path| inner.canonicalize().is_ok_and(|inner| inner.starts_with(&real));
+    if holds(own.data) {
+        return Err(PrepareError::HoldsOwn(path.to_owned()));
+    }
+    if own.programs.iter().any(|programs| holds(programs)) {
+        return Err(PrepareError::HoldsPrograms(path.to_owned()));
+    }
+    Ok(real)
 }
 
 /// A person's folder, through whatever links lead there.
@@ -297,6 +315,11 @@ mod tests {
         for inside in ["data", "data/keys", "alias/keys", "fine/../data"] {
             let session = tempfile::tempdir().unwrap();
             let refused = prepare(session.path(), &dir(inside), &own, 100);
+            let admitted = admit(&dir(inside), &Own { data: &own, programs: &[] });
+            assert_eq!(
+                admitted.map_err(|e| e.to_string()),
+                refused.as_ref().map(|_| ()).map_err(ToString::to_string)
+            );
             assert!(matches!(refused, Err(PrepareError::Own(_) | PrepareError::NoFolder(_))), "{inside}");
             assert!(!session.path().join("workspace").exists());
         }
@@ -339,11 +362,40 @@ mod tests {
             super::prepare(session.path(), &source, &Own { data: NOWHERE.as_ref(), programs }, 1 << 20)
         };
         assert!(matches!(with(&[&bin]), Err(PrepareError::HoldsPrograms(_))));
+        let own = Own { data: NOWHERE.as_ref(), programs: &[&bin] };
+        assert!(matches!(admit(&source, &own), Err(PrepareError::HoldsPrograms(_))));
         with(&[]).unwrap();
         with(&[]).unwrap();
         fs::rename(&path, home.path().join("moved")).unwrap();
         symlink(&other, &path).unwrap();
         assert!(matches!(with(&[]), Err(PrepareError::Replaced(_))));
+    }
+
+    #[test]
+    fn what_is_nobodys_workspace_is_known_before_there_is_a_session() {
+        let home = tempfile::tempdir().unwrap();
+        fs::create_dir_all(home.path().join("project/.git")).unwrap();
+        let own = Own { data: home.path(), programs: &[] };
+        let nowhere = Own { data: NOWHERE.as_ref(), programs: &[] };
+        let check = |path: PathBuf, own: &Own<'_>, expected: Option<&str>| {
+            for source in [
+                Source::Dir { path: path.clone(), include_ignored: false },
+                Source::InPlace { path: path.clone() },
+            ] {
+                let refused = admit(&source, own).err().map(|error| error.to_string());
+                match (&refused, expected) {
+                    (None, None) => {}
+                    (Some(why), Some(part)) => assert!(why.contains(part), "{source:?}: {why}"),
+                    _ => panic!("{source:?}: {refused:?}"),
+                }
+            }
+        };
+        let project = home.path().join("project");
+        check(project.clone(), &nowhere, None);
+        check(project.join(".git"), &nowhere, Some("git's own"));
+        check("/".into(), &nowhere, Some("all of this machine"));
+        check(home.path().to_owned(), &own, Some("vteam's own data"));
+        check(project, &own, Some("vteam's own data"));
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! The live stream of a session: history, then what happens, over as many connections as it takes.
 
 use super::Client;
-use crate::exit::{Code, Outcome};
+use crate::exit::{Code, Failure, Outcome};
 use eventsource_stream::Eventsource;
 use futures::{StreamExt, stream::BoxStream};
 use model::{
@@ -16,8 +16,10 @@ use std::time::Duration;
 pub(crate) enum Item {
     Stored(Box<Stored>),
     Live(Box<Live>),
-    /// The connection was cut; the stream goes on by itself.
-    Reconnecting,
+    /// The connection was cut, and the stream goes on by itself: what was only live may be missing.
+    Cut,
+    /// Nobody answers for now; it is tried again.
+    Away,
 }
 
 /// Attempts without any event between them before we give up.
@@ -29,13 +31,15 @@ pub(crate) struct Stream {
     name: SessionName,
     after: Seq,
     failures: u32,
+    /// That nobody answers was told.
+    away: bool,
     events: Option<BoxStream<'static, Result<eventsource_stream::Event, String>>>,
 }
 
 impl Client {
     /// From after `after`, for ever.
     pub(crate) fn stream(&self, name: &SessionName, after: Seq) -> Stream {
-        Stream { client: self.clone(), name: name.clone(), after, failures: 0, events: None }
+        Stream { client: self.clone(), name: name.clone(), after, failures: 0, away: false, events: None }
     }
 }
 
@@ -46,17 +50,22 @@ impl Stream {
             if self.events.is_none() {
                 self.connect().await?;
             }
-            let Some(events) = &mut self.events else { continue };
+            let Some(events) = &mut self.events else {
+                if std::mem::replace(&mut self.away, true) {
+                    continue;
+                }
+                return Ok(Item::Away);
+            };
             match events.next().await {
                 Some(Ok(event)) => {
                     if let Some(item) = self.read(&event) {
-                        self.failures = 0;
+                        (self.failures, self.away) = (0, false);
                         return Ok(item);
                     }
                 }
                 Some(Err(_)) | None => {
                     self.events = None;
-                    return Ok(Item::Reconnecting);
+                    return Ok(Item::Cut);
                 }
             }
         }
@@ -79,6 +88,9 @@ impl Stream {
                 if failure.code == Code::Unreachable && self.after > Seq(0) && self.failures < ATTEMPTS =>
             {
                 Ok(())
+            }
+            Err(failure) if failure.code == Code::NotFound && self.after > Seq(0) => {
+                Err(Failure::new(Code::NotFound, format!("the session {} was removed meanwhile", self.name)))
             }
             Err(failure) => Err(failure),
         }

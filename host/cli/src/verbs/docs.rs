@@ -37,7 +37,7 @@ decline. Ctrl-C in `run` interrupts the run, and a second one leaves it alone; i
 | 3 | the run, the session, or the tool of `plugins call` failed |
 | 4 | there is no such session, plugin, file |
 | 5 | conflict: a file was changed meanwhile, a name is taken, the session is not in that state |
-| 6 | no server answers |
+| 6 | no server answers, or none has run here yet |
 | 7 | the token is missing or wrong |
 | 8 | policy refuses it |
 | 9 | `doctor` found something that does not hold |

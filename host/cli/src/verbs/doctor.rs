@@ -8,6 +8,7 @@ use crate::{
 use model::render;
 use protocol::exec::Confinement;
 use serde::Serialize;
+use serde_json::Value;
 
 /// One line of the second table.
 #[derive(Debug, Serialize)]
@@ -19,8 +20,18 @@ struct Finding {
 
 pub(super) async fn run(settings: &Settings) -> Outcome {
     let confinement = confinement(&settings.bin_dir).await?;
-    let findings =
-        [kernel(), binaries(settings), plugins(settings), data(settings), model(), server(settings).await];
+    let version = match settings.client() {
+        Ok(client) => client.version().await,
+        Err(failure) => Err(failure),
+    };
+    let findings = [
+        kernel(),
+        binaries(settings),
+        plugins(settings),
+        data(settings),
+        model(version.as_ref().ok()),
+        server(version),
+    ];
     show(settings, &confinement, &findings)?;
     let broken = confinement.properties.iter().filter(|p| !p.holds).count()
         + findings.iter().filter(|f| !f.fine).count();
@@ -120,19 +131,22 @@ fn data(settings: &Settings) -> Finding {
     }
 }
 
-fn model() -> Finding {
+/// Of the server that runs, where it plays a script; else what one that is started here would have.
+fn model(version: Option<&Value>) -> Finding {
+    let script = version.map(|version| super::cell(version, "/scripted")).filter(|script| !script.is_empty());
+    if let Some(script) = script {
+        let script = render::line(&script, 80);
+        let detail = format!("{script}: the server that runs plays a script, no real model answers");
+        return Finding { what: "model", fine: true, detail };
+    }
     let upstream = Upstream::read(&crate::args::ModelArgs::default());
     let detail = upstream.as_ref().map_or_else(ToString::to_string, super::up::about);
     // Also without one: a server of somebody else's, or a script, may have it.
     Finding { what: "model", fine: upstream.is_ok(), detail }
 }
 
-async fn server(settings: &Settings) -> Finding {
-    let answered = match settings.client() {
-        Ok(client) => client.version().await,
-        Err(failure) => Err(failure),
-    };
-    match answered {
+fn server(version: Outcome<Value>) -> Finding {
+    match version {
         Ok(version) => {
             let version = super::cell(&version, "/version");
             Finding {
@@ -145,5 +159,20 @@ async fn server(settings: &Settings) -> Finding {
             Finding { what: "server", fine: true, detail: "does not run; `vteam up` starts it".to_owned() }
         }
         Err(failure) => Finding { what: "server", fine: false, detail: failure.to_string() },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn a_script_is_named() {
+        let told = model(Some(&json!({"version": "0.1.0", "scripted": "scripted/demo"}))).detail;
+        assert!(told.contains("scripted/demo") && told.contains("no real model"), "{told}");
+        for other in [Some(json!({"scripted": null})), Some(json!({})), None] {
+            assert!(!model(other.as_ref()).detail.contains("script,"), "{other:?}");
+        }
     }
 }

@@ -8,7 +8,10 @@ use crate::{
     exit::{Code, Failure, Outcome},
     settings::Settings,
 };
-use author::sandbox::Sandbox;
+use author::{
+    StampError,
+    sandbox::{Sandbox, SandboxError},
+};
 use manifest::Manifest;
 use model::{
     Untrusted,
@@ -178,20 +181,25 @@ async fn agreed(
 }
 
 fn build(settings: &Settings, source: &Path, output: Option<PathBuf>) -> Outcome {
-    let failed = |e: &(dyn std::error::Error + 'static)| {
-        Failure::of(Code::Failed, &format!("{}", source.display()), e)
-    };
+    let failed =
+        |code, e: &(dyn std::error::Error + 'static)| Failure::of(code, &format!("{}", source.display()), e);
+    // What the author wrote is wrong.
+    let wrong = |e: &(dyn std::error::Error + 'static)| failed(Code::Usage, e);
     let markdown = source.extension().is_some_and(|extension| extension == "md");
     let component = if markdown {
         let core = read(&settings.plugins_dir.join(PERSONA_CORE))?;
-        let text = String::from_utf8(read(source)?).map_err(|e| failed(&e))?;
-        author::stamp(&core, &text).map_err(|e| failed(&e))?
+        let text = String::from_utf8(read(source)?).map_err(|e| wrong(&e))?;
+        author::stamp(&core, &text).map_err(|e| match e {
+            StampError::Markdown(_) => wrong(&e),
+            StampError::Core(_) | StampError::Encode(_) => failed(Code::Failed, &e),
+        })?
     } else {
         component(source)?
     };
-    let described = Sandbox::new(&settings.bin_dir).describe(&component).map_err(|e| failed(&e))?;
-    let plugin = author::finish(&component, &described).map_err(|e| failed(&e))?;
-    let admissible = manifest::admit(&plugin, MAX_BYTES).map_err(|e| failed(&e))?;
+    let described = Sandbox::new(&settings.bin_dir).describe(&component);
+    let described = described.map_err(|e| failed(blame(&e), &e))?;
+    let plugin = author::finish(&component, &described).map_err(|e| wrong(&e))?;
+    let admissible = manifest::admit(&plugin, MAX_BYTES).map_err(|e| wrong(&e))?;
     let id = admissible.manifest.id;
     let output = output.unwrap_or_else(|| PathBuf::from(format!("{id}.wasm")));
     std::fs::write(&output, &plugin)
@@ -206,8 +214,6 @@ fn build(settings: &Settings, source: &Path, output: Option<PathBuf>) -> Outcome
 }
 
 fn call(settings: &Settings, file: &Path, tool: &ToolName, input: &str, workspace: Option<&Path>) -> Outcome {
-    let failed =
-        |e: &(dyn std::error::Error + 'static)| Failure::of(Code::Failed, &format!("{}", file.display()), e);
     serde_json::from_str::<Value>(input)
         .map_err(|e| Failure::of(Code::Usage, "the input is not JSON", &e))?;
     if let Some(folder) = workspace.filter(|folder| !folder.is_dir()) {
@@ -218,11 +224,19 @@ fn call(settings: &Settings, file: &Path, tool: &ToolName, input: &str, workspac
     }
     let answer = Sandbox::new(&settings.bin_dir)
         .call(&component(file)?, tool, input, workspace)
-        .map_err(|e| failed(&e))?;
+        .map_err(|e| Failure::of(blame(&e), &format!("{}", file.display()), &e))?;
     settings.output.text(&(crate::output::harmless(answer.trim_end()) + "\n"))?;
     match serde_json::from_str::<Value>(&answer).ok().as_ref().and_then(|answer| answer["outcome"].as_str()) {
         Some("refused" | "failed") => Err(Failure::new(Code::RunFailed, "the call did not succeed")),
         _ => Ok(()),
+    }
+}
+
+/// Whose fault it is: the file's, or this installation's.
+fn blame(error: &SandboxError) -> Code {
+    match error {
+        SandboxError::Refused { .. } => Code::Usage,
+        SandboxError::Start { .. } | SandboxError::Temporary(_) | SandboxError::Answer(_) => Code::Failed,
     }
 }
 

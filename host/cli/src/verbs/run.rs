@@ -118,10 +118,15 @@ async fn task(settings: &Settings, args: &RunArgs, on: &Workspace, place: &Place
     let mut follow = Follow::new(&place.client, &name, settings.output, answers);
     let end = follow.watch(Until::Settled).await?;
     let mut answers = follow.into_answers();
-    if !args.analyse && end.run.is_some() {
-        changes(settings, args, on, &place.client, &name, &mut answers).await?;
+    let changed = if !args.analyse && end.run.is_some() {
+        changes(settings, args, on, &place.client, &name, &mut answers).await
+    } else {
+        Ok(())
+    };
+    match (verdict(&end), changed) {
+        (Err(ended), Err(changed)) => Err(Failure::new(ended.code, format!("{ended}; {changed}"))),
+        (ended, changed) => ended.and(changed),
     }
-    verdict(&end)
 }
 
 fn head(settings: &Settings, name: &SessionName, place: &Place) -> Outcome {

@@ -4,7 +4,7 @@ use super::{apply, cell};
 use crate::{
     args::SessionsVerb,
     ask::{self, Lines},
-    client::Client,
+    client::{Client, Stop},
     exit::{Code, Failure, Outcome},
     follow::{Answers, Follow, Until},
     output::Output,
@@ -41,10 +41,7 @@ pub(super) async fn run(settings: &Settings, verb: SessionsVerb) -> Outcome {
             client.interrupt(&name).await?;
             done(output, &json!({ "interrupted": name }), "the run is being interrupted")
         }
-        SessionsVerb::Stop { name, run: false } => {
-            client.stop(&name).await?;
-            done(output, &json!({ "stopping": name }), "stopping")
-        }
+        SessionsVerb::Stop { name, run: false } => stop(&client, output, &name).await,
         SessionsVerb::Rm { name } => {
             client.remove(&name).await?;
             done(output, &json!({ "removed": name }), "removed")
@@ -52,6 +49,17 @@ pub(super) async fn run(settings: &Settings, verb: SessionsVerb) -> Outcome {
         SessionsVerb::Diff { name } => diff(&client, output, &name).await,
         SessionsVerb::Apply { name, to, yes } => bring_back(settings, &client, &name, to, yes).await,
         SessionsVerb::Export { name, output: file } => export(&client, output, &name, file.as_deref()).await,
+    }
+}
+
+async fn stop(client: &Client, output: Output, name: &SessionName) -> Outcome {
+    match client.stop(name).await? {
+        Stop::Under => done(output, &json!({ "stopping": name }), "stopping"),
+        Stop::AtRest(session) => {
+            let phase = model::render::line(&cell(&session, "/status/phase"), 40);
+            let text = format!("it is at rest already ({phase})");
+            done(output, &json!({ "atRest": name, "phase": phase }), &text)
+        }
     }
 }
 

@@ -24,6 +24,10 @@ fn text_delta(text: &str) -> Value {
     json!({"live": {"kind": "messageDelta", "data": {"run": "r", "message": "m1", "index": 0, "delta": {"type": "text", "text": text}}}})
 }
 
+fn text_begins() -> Value {
+    json!({"live": {"kind": "blockStarted", "data": {"run": "r", "message": "m1", "index": 0, "block": {"type": "text", "text": ""}}}})
+}
+
 fn message(text: &str) -> Value {
     json!({"kind": "assistant.message", "data": {"run": "r", "message": "m1", "model": "m", 
         "stopReason": "end_turn", "content": [{"type": "text", "text": text}]}})
@@ -42,12 +46,16 @@ fn finished(call: &str, tool: &str, outcome: Value, text: &str) -> Value {
 #[test]
 fn what_was_streamed_is_not_shown_twice() {
     let once = "  Hello there, friend.\n";
-    assert_eq!(
-        shown(&[text_delta("Hello th"), text_delta("ere, friend."), message("Hello there, friend.")]),
-        once
-    );
-    assert_eq!(shown(&[message("Hello there, friend.")]), once);
-    assert_eq!(shown(&[text_delta("Hello th"), message("Hello there, friend.")]), once);
+    let whole = message("Hello there, friend.");
+    let check =
+        |live: &[Value]| assert_eq!(shown(&[live, std::slice::from_ref(&whole)].concat()), once, "{live:?}");
+    let (begins, some) = (text_begins(), text_delta("Hello th"));
+    check(&[begins.clone(), some.clone(), text_delta("ere, friend.")]);
+    check(&[]);
+    check(&[begins.clone(), some.clone()]);
+    // Told again to a reader that was cut off, and a piece whose beginning was missed.
+    check(&[begins.clone(), some.clone(), begins, text_delta("Hello there, f"), text_delta("riend.")]);
+    check(&[text_delta("ere, friend.")]);
 }
 
 #[test]

@@ -113,6 +113,11 @@ fn wrong_settings_and_workflows() {
     refused(json!({"permissions": {"maxWorkspaceMib": 0}}), "should be greater than or equal to 1");
     refused(json!({"permissions": {"processNetwork": "all"}}), r#"supported values: "none", "loopback""#);
     refused(json!({"defaults": {"persona": "staff"}}), "must be a persona's key, such as STAFF_ENGINEER");
+    refused(json!({"defaults": {"model": ""}}), "defaults.model");
+    refused(
+        json!({"defaults": {"budget": 9}, "permissions": {"maxBudget": 5}}),
+        "spec.defaults.budget: Invalid value: is more than one session may cost",
+    );
     refused(
         json!({"groupAccess": [{"groupName": "g", "role": "owner"}]}),
         r#"spec.groupAccess[0].role: Unsupported value: "owner": supported values: "admin", "edit", "view""#,

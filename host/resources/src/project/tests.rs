@@ -25,15 +25,19 @@ fn settings_are_read_and_checked() {
     check(&json!({"plugins": {"grants": [{"digest": digest.as_str(), "effects": ["fs.read"]}]}}), Ok(()));
     check(
         &json!({"plugins": {"grants": [{"digest": digest.as_str(), "effects": ["root"]}]}}),
-        Err("is no effect"),
+        Err("effects[0]: must be one of fs.read"),
     );
     check(&json!({"plugins": {"grants": [{"digest": "x", "effects": []}]}}), Err("grants[0].digest"));
     check(&json!({"permissions": {"fetchHosts": ["https://a.b/"]}}), Err("fetchHosts[0]"));
     check(&json!({"permissions": {"allowBypas": true}}), Err("did you mean \"allowBypass\"?"));
     check(&json!({"permissions": {"maxWorkspaceMib": 64}}), Ok(()));
     check(&json!({"permissions": {"maxWorkspaceMib": 0}}), Err("must be 1 to 4096"));
-    check(&json!({"groupAccess": [{"groupName": "g", "role": "owner"}]}), Err("unknown variant `owner`"));
+    check(&json!({"groupAccess": [{"groupName": "g", "role": "owner"}]}), Err("one of admin, edit, view"));
     check(&json!({"defaults": {"budget": -1.0}}), Err("spec.defaults.budget"));
+    check(&json!({"defaults": {"model": ""}}), Err("spec.defaults.model: is empty"));
+    let budgets = |default: f64| json!({"defaults": {"budget": default}, "permissions": {"maxBudget": 5}});
+    check(&budgets(5.0), Ok(()));
+    check(&budgets(5.01), Err("spec.defaults.budget: is more than one session may cost"));
     check(&json!({"kind": "Other", "spec": {}}), Err("kind"));
 }
 

@@ -1,7 +1,10 @@
 //! The one conversion of a specification into what is enforced.
 
 use super::{AgenticSessionSpec, LlmSettings, Mode, OperatingMode, Posted, Workspace, rules};
-use crate::{Accepted, Invalid, ProcessNetwork, ProjectPolicy, Source, invalid::Problems};
+use crate::{
+    Accepted, Invalid, ProcessNetwork, ProjectPolicy, Source,
+    invalid::{Problems, named},
+};
 use model::{
     event::Warning, grant::PermissionMode, id::PluginId, limits::Limits, money::MicroUsd, plan::Desired,
 };
@@ -72,6 +75,7 @@ impl Posted {
         if max_tokens == Some(0) {
             problems.add("spec.llmSettings.maxTokens", "must be at least 1");
         }
+        named("spec.llmSettings.model", model.as_deref(), &mut problems);
         let persona = persona
             .and_then(|key| problems.take("spec.persona", key.parse()))
             .or_else(|| policy.default_persona.clone());

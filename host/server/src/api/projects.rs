@@ -8,7 +8,7 @@ use super::{
 use crate::{problem::Problem, sessions::Caller, settings::Project};
 use axum::{Extension, Json, extract::State, http::StatusCode};
 use model::id::{ProjectName, UnixMillis};
-use resources::{ProjectSettings, ProjectSettingsSpec, project};
+use resources::{ProjectPolicy, ProjectSettings, ProjectSettingsSpec, project};
 use serde::Deserialize;
 use serde_json::{Value, json};
 use utoipa::ToSchema;
@@ -106,6 +106,7 @@ pub(crate) async fn put_settings(
     api.projects.get(&path.project)?;
     let settings = project::read(&document)?;
     check_plugin_settings(&api, &settings.spec)?;
+    check_persona(&api, &settings.spec)?;
     let project = api.projects.put(&caller, &path.project, settings.spec).await?;
     Ok(Json(with_status(&project)?))
 }
@@ -126,6 +127,17 @@ fn check_plugin_settings(api: &Api, spec: &ProjectSettingsSpec) -> Result<(), Pr
         errors.extend(message.map(|message| resources::Problem { field, message }));
     }
     if errors.is_empty() { Ok(()) } else { Err(resources::Invalid(errors).into()) }
+}
+
+/// The default persona is one that the project's sessions may use.
+fn check_persona(api: &Api, spec: &ProjectSettingsSpec) -> Result<(), Problem> {
+    let policy = ProjectPolicy::try_from(spec.clone())?;
+    let personas = api.catalogue.personas(&policy);
+    let Some(key) = policy.default_persona.filter(|key| !personas.contains_key(key)) else { return Ok(()) };
+    let known = personas.keys().map(ToString::to_string).collect::<Vec<_>>().join(", ");
+    let field = "spec.defaults.persona".to_owned();
+    let message = format!("there is no persona {key} here; there are: {known}");
+    Err(resources::Invalid(vec![resources::Problem { field, message }]).into())
 }
 
 fn shown(project: &Project) -> Value {

@@ -14,6 +14,7 @@ use crate::{
 use axum::{Extension, Json, extract::State, http::StatusCode};
 use model::{
     id::{ProjectName, SessionName},
+    lifecycle::Phase,
     plan::Desired,
 };
 use resources::{Accepted, AgenticSession, AgenticSessionSpec, Source, session::Posted};
@@ -96,7 +97,11 @@ async fn possible(api: &Api, project: &Project, spec: &Accepted) -> Result<(), P
     match &spec.workspace {
         Source::Empty => {}
         Source::Dir { path, .. } | Source::InPlace { path } => match tokio::fs::metadata(path).await {
-            Ok(meta) if meta.is_dir() => {}
+            Ok(meta) if meta.is_dir() => {
+                if let Some(why) = api.sessions.refuses(&spec.workspace).await {
+                    wrong("spec.workspace.dir.path", why);
+                }
+            }
             Ok(_) => wrong("spec.workspace.dir.path", format!("{} is no folder", path.display())),
             Err(error) => {
                 wrong("spec.workspace.dir.path", format!("{} cannot be used: {error}", path.display()))
@@ -150,15 +155,20 @@ pub(crate) async fn remove(
     Ok(StatusCode::NO_CONTENT)
 }
 
-/// Stops what is under way and ends the runner. A further message wakes the session.
+/// Stops what is under way and ends the runner: 202. A session that is at rest stays as it is: 200. A further message wakes it.
 #[utoipa::path(post, path = "/api/projects/{project}/agentic-sessions/{session}/stop", tag = "sessions",
     params(("project" = String, Path), ("session" = String, Path)),
-    responses((status = 202, body = AgenticSession), (status = 404, body = Problem)))]
+    responses((status = 200, body = AgenticSession), (status = 202, body = AgenticSession), (status = 404, body = Problem)))]
 pub(crate) async fn stop(
     State(api): State<Api>,
     Extension(caller): Extension<Caller>,
     Session(session): Session,
 ) -> Result<(StatusCode, Json<Value>), Problem> {
+    let before = api.sessions.get(&session).await?;
+    let phase = before.record.state.phase;
+    if phase.is_settled() && phase != Phase::Suspended {
+        return Ok((StatusCode::OK, Json(view::session(&before))));
+    }
     steered(api.records.want(&api.sessions, &caller, &session, Desired::Stop).await?)
 }
 

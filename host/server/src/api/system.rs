@@ -73,6 +73,7 @@ pub(crate) async fn version(State(api): State<Api>) -> Json<Value> {
         "apiVersion": resources::API_VERSION,
         "agui": "1.0",
         "defaultModel": api.broker.default_model(),
+        "scripted": api.broker.script(),
     }))
 }
 

@@ -14,6 +14,7 @@ use super::{
     change::{Afterwards, Change},
     error::{ConnectError, SessionError},
     link::{ConnectionId, Hello, ToRunner},
+    live::Channel,
     registry::{self, Registry},
     seams::{Decided, LaunchError, Material, Missing},
     story::Story,
@@ -22,8 +23,8 @@ use super::{
 use crate::broker::{Charge, ReserveError, Settlement};
 use model::{
     approval::Decision,
-    event::{Live, Snapshot, Warning},
-    id::{AskId, Digest, Epoch, MessageId, RunId, Seq, SessionUid, UnixMillis},
+    event::{Snapshot, Warning},
+    id::{AskId, Digest, Epoch, MessageId, RunId, SessionUid, UnixMillis},
     lifecycle::Phase,
     message::Block,
     money::MicroUsd,
@@ -42,7 +43,7 @@ use std::{
 };
 use store::{AppendError, SessionRecord};
 use tokio::{
-    sync::{broadcast, mpsc, oneshot},
+    sync::{mpsc, oneshot},
     time::Instant,
 };
 
@@ -105,7 +106,7 @@ pub(super) struct Actor {
     record: SessionRecord,
     accepted: Accepted,
     story: Story,
-    live: broadcast::Sender<(Seq, Live)>,
+    live: Arc<Channel>,
     runner: Runner,
     link: Option<Link>,
     /// What is known of why the runner ended.
@@ -284,6 +285,7 @@ impl Actor {
     /// Writes state and events, or neither. Nobody is told of anything before this returned.
     async fn commit(&mut self, change: Change) -> Result<(), AppendError> {
         let Change { state, events, .. } = change;
+        self.live.before(events.iter().map(|new| &new.event));
         let stored = self.registry.store().commit(&self.record.uid, events, state.clone()).await?;
         stored.iter().for_each(|event| self.story.apply(event));
         self.record.state = state;

@@ -3,13 +3,14 @@
 use super::{
     actor::{Actor, Command},
     error::SessionError,
+    live::Channel,
     seams::{Decided, Launcher, Life, Surroundings},
     view::{Caller, NewSession, Object, SessionView, Settings},
 };
 use model::{
     Untrusted,
-    event::{Event, Live, PhaseChanged, SessionCreated},
-    id::{Digest, Epoch, ProjectName, Seq, SessionName, SessionRef, SessionUid, UnixMillis},
+    event::{Event, PhaseChanged, SessionCreated},
+    id::{Digest, Epoch, ProjectName, SessionName, SessionRef, SessionUid, UnixMillis},
     lifecycle::{Phase, Reason},
     message::Block,
     money::Budget,
@@ -26,13 +27,11 @@ use std::{
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 use store::{Queued, SessionRecord, SessionState, Store, Totals};
-use tokio::sync::{broadcast, mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 /// Commands that wait for a session's task.
 const QUEUE: usize = 64;
-/// Live items that a slow reader may be behind before it misses some.
-const LIVE: usize = 4096;
 
 pub(super) struct Registry {
     store: Store,
@@ -41,7 +40,7 @@ pub(super) struct Registry {
     pub(super) surroundings: Arc<dyn Surroundings>,
     pub(super) settings: Settings,
     actors: Mutex<HashMap<SessionUid, mpsc::Sender<Command>>>,
-    lives: Mutex<HashMap<SessionUid, broadcast::Sender<(Seq, Live)>>>,
+    lives: Mutex<HashMap<SessionUid, Arc<Channel>>>,
     pub(super) awake: AtomicUsize,
     tasks: TaskTracker,
     pub(super) closing: CancellationToken,
@@ -129,9 +128,14 @@ impl Registry {
         self.tasks.spawn(task);
     }
 
-    pub(super) fn live(&self, uid: &SessionUid) -> broadcast::Sender<(Seq, Live)> {
+    pub(super) fn live(&self, uid: &SessionUid) -> Arc<Channel> {
         let mut lives = lock(&self.lives);
-        lives.entry(uid.clone()).or_insert_with(|| broadcast::Sender::new(LIVE)).clone()
+        Arc::clone(lives.entry(uid.clone()).or_insert_with(|| Arc::new(Channel::new())))
+    }
+
+    /// `None` where the session is gone.
+    pub(super) fn still_live(&self, uid: &SessionUid) -> Option<Arc<Channel>> {
+        lock(&self.lives).get(uid).cloned()
     }
 
     /// After a session was removed, or its task has nothing more to do.

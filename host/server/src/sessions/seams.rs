@@ -49,6 +49,12 @@ pub struct Decided {
 
 /// Starts and ends runners. One per way of running them.
 pub trait Launcher: Send + Sync + 'static {
+    /// What speaks against a workspace before there is a session, for people; nothing where nothing can be known then.
+    /// [`Launcher::start`] asks again.
+    fn refuses(&self, _workspace: Source) -> BoxFuture<'_, Option<String>> {
+        Box::pin(async { None })
+    }
+
     /// Makes the workspace, if it was not made, and starts a runner that dials in. Returns when it was started, with what
     /// the person should know.
     fn start(&self, launch: Launch) -> BoxFuture<'_, Result<Vec<Warning>, LaunchError>>;

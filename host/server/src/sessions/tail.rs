@@ -1,6 +1,9 @@
 //! Following a session: its log without gaps, and what is only shown as it happens.
 
-use super::registry::Registry;
+use super::{
+    live::{Channel, Joined},
+    registry::Registry,
+};
 use futures::{Stream, stream};
 use model::{
     event::{Live, Stored},
@@ -15,7 +18,8 @@ use tokio::sync::{
 #[derive(Debug, Clone, PartialEq)]
 pub enum Tail {
     Stored(Box<Stored>),
-    /// Never stored, not repeated; some may be missed by a slow reader.
+    /// Never stored; some may be missed by a slow reader. Who joins in mid-message, or missed something, is given that
+    /// message from its first block on, as far as it was said.
     Live(Box<Live>),
 }
 
@@ -29,6 +33,8 @@ struct Follower {
     ready: VecDeque<Tail>,
     stored: watch::Receiver<Seq>,
     live: broadcast::Receiver<(Seq, Live)>,
+    /// Of the message under way, to be shown after this event.
+    said: Option<(Seq, Vec<Live>)>,
 }
 
 pub(super) fn tail(
@@ -51,14 +57,22 @@ pub(super) fn tail(
 
 impl Follower {
     async fn start(registry: Arc<Registry>, uid: SessionUid, after: Seq) -> Option<Self> {
-        let live = registry.live(&uid).subscribe();
         let stored = registry.store().tail(&uid).await.ok()?;
+        let Joined { coming, after: head, said } = join(&registry.live(&uid), &stored);
         // Asked last: one that is deleted from here on closes what was subscribed to.
         if registry.store().session_by_uid(&uid).await.ok()?.is_none() {
             registry.forget(&uid);
             return None;
         }
-        Some(Self { registry, uid, cursor: after, ready: VecDeque::new(), stored, live })
+        Some(Self {
+            registry,
+            uid,
+            cursor: after,
+            ready: VecDeque::new(),
+            stored,
+            live: coming,
+            said: Some((head, said)),
+        })
     }
 
     async fn next(&mut self) -> Option<Tail> {
@@ -66,16 +80,33 @@ impl Follower {
             if let Some(tail) = self.ready.pop_front() {
                 return Some(tail);
             }
+            if let Some((after, said)) = self.said.take() {
+                if self.cursor < after {
+                    self.read(after).await?;
+                    self.said = Some((after, said));
+                } else {
+                    self.ready.extend(said.into_iter().map(|live| Tail::Live(Box::new(live))));
+                }
+                continue;
+            }
             // Taken first: what was live before this event was stored is in the channel by now.
             let head = *self.stored.borrow_and_update();
             match self.live.try_recv() {
                 Ok((after, live)) => self.shown(after, live).await?,
-                Err(TryRecvError::Lagged(_)) => {}
+                Err(TryRecvError::Lagged(_)) => self.join_again()?,
                 Err(TryRecvError::Closed) => return None,
                 Err(TryRecvError::Empty) if head > self.cursor => self.read(head).await?,
                 Err(TryRecvError::Empty) => self.wait().await?,
             }
         }
+    }
+
+    /// Where something was missed, the message under way is told again from its beginning.
+    fn join_again(&mut self) -> Option<()> {
+        let channel = self.registry.still_live(&self.uid)?;
+        let Joined { coming, after, said } = join(&channel, &self.stored);
+        (self.live, self.said) = (coming, Some((after, said)));
+        Some(())
     }
 
     /// Something live that was said after the event `after`: whatever comes before it first.
@@ -105,10 +136,17 @@ impl Follower {
             changed = stored.changed() => changed.ok(),
             live = self.live.recv() => match live {
                 Ok((after, live)) => self.shown(after, live).await,
-                Err(broadcast::error::RecvError::Lagged(_)) => Some(()),
+                Err(broadcast::error::RecvError::Lagged(_)) => self.join_again(),
                 Err(broadcast::error::RecvError::Closed) => None,
             },
             () = registry.closing.cancelled() => None,
         }
     }
+}
+
+/// What is under way now is not whole in any event that was stored up to now.
+fn join(channel: &Channel, stored: &watch::Receiver<Seq>) -> Joined {
+    let head = *stored.borrow();
+    let joined = channel.join();
+    Joined { after: joined.after.max(head), ..joined }
 }

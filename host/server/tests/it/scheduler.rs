@@ -69,6 +69,22 @@ fn launch(workspace: Source) -> (Launch, oneshot::Receiver<String>) {
     (launch, exited)
 }
 
+#[tokio::test]
+async fn what_is_nobodys_workspace_is_refused_beforehand() {
+    let dir = tempfile::tempdir().unwrap();
+    let scheduler = scheduler(dir.path(), RUNNER);
+    fs::create_dir_all(dir.path().join("data")).unwrap();
+    let refuses = async |path: &Path| {
+        scheduler.refuses(Source::Dir { path: path.to_owned(), include_ignored: false }).await
+    };
+    assert!(refuses(&dir.path().join("data")).await.is_some_and(|why| why.contains("vteam's own data")));
+    assert_eq!(refuses(dir.path()).await, None, "what is its own in there is left out of the copy");
+    assert!(
+        scheduler.refuses(Source::InPlace { path: dir.path().to_owned() }).await.is_some(),
+        "where nothing can be left out"
+    );
+}
+
 fn uid() -> SessionUid {
     "s1".parse().unwrap()
 }

@@ -78,13 +78,15 @@ fn what_is_wrong_is_named() {
     );
     check(&json!({"prompt": "a", "initialPrompt": "b"}), Err("spec.initialPrompt"));
     check(&json!({"prompt": "a", "timeout": 14401}), Err("spec.timeout"));
-    check(&json!({"spec": {"prompt": "a", "timeout": -1}}), Err("spec.timeout: invalid value: integer `-1`"));
-    check(&json!({"prompt": "a", "permissionMode": "yolo"}), Err("permissionMode: unknown variant `yolo`"));
+    check(&json!({"spec": {"prompt": "a", "timeout": -1}}), Err("spec.timeout: must not be negative"));
+    check(
+        &json!({"prompt": "a", "permissionMode": "yolo"}),
+        Err("permissionMode: must be one of default, acceptEdits, plan, bypass, not \"yolo\""),
+    );
     check(&json!({"prompt": "a", "timeout": 0}), Err("spec.timeout"));
     check(&json!({"prompt": "a", "persona": "staff"}), Err("spec.persona"));
     check(&json!({"prompt": "a", "analyse": true}), Err("an analysis needs a persona"));
     check(&json!({"prompt": "a", "permissionMode": "bypass"}), Err("allowBypass"));
-    check(&json!({"prompt": "a", "permissionMode": "yolo"}), Err("unknown variant"));
     check(&json!({"prompt": "a", "processNetwork": "loopback"}), Err("spec.processNetwork"));
     check(&json!({"prompt": "a", "budget": -1}), Err("spec.budget"));
     check(&json!({"prompt": "a", "workspace": {"dir": {"path": "rel"}}}), Err("absolute"));
@@ -94,7 +96,8 @@ fn what_is_wrong_is_named() {
     );
     check(&json!({"prompt": "a", "environmentVariables": {"A B": "x"}}), Err("environmentVariables.A B"));
     check(&json!({"prompt": "a", "plugins": ["nodots"]}), Err("spec.plugins[0]"));
-    check(&json!({"prompt": "a", "operatingMode": "Paused"}), Err("unknown variant"));
+    check(&json!({"prompt": "a", "operatingMode": "Paused"}), Err("one of Running, Suspended, Stopped"));
+    check(&json!({"prompt": "a", "llmSettings": {"model": " "}}), Err("spec.llmSettings.model: is empty"));
     check(&json!({"prompt": "a", "repos": [{"branch": "b"}]}), Err("spec.repos[0]: write url"));
     check(&json!({"prompt": "a", "mainRepoIndex": 1, "repos": [{"url": "u"}]}), Err("spec.mainRepoIndex"));
     check(
@@ -107,8 +110,47 @@ fn what_is_wrong_is_named() {
         Err("resources.gpu.cuont: unknown field; did you mean \"count\"?"),
     );
     check(&json!({"kind": "RFEWorkflow", "spec": {"prompt": "a"}}), Err("kind"));
+    check(&json!({"kind": "AgenticSession"}), Err("spec: is required"));
     check(&json!(["prompt"]), Err("must be an object"));
     check(&json!({"prompt": "a", "llmSettings": ["m"]}), Err("llmSettings: must be an object"));
+}
+
+#[test]
+fn everything_that_is_written_otherwise_is_named_at_once() {
+    let check = |value: &Value, expected: &[&str]| {
+        let Invalid(problems) = read(value).unwrap_err();
+        let told: Vec<_> = problems.iter().map(|p| format!("{}: {}", p.field, p.message)).collect();
+        assert_eq!(told, expected, "{value}");
+    };
+    check(
+        &json!({
+            "prompt": 5, "timeout": "long", "interactive": "yes", "budget": [], "maxTurns": 1.5, "promt": "x",
+            "llmSettings": {"maxTokens": 5_000_000_000u64, "temperature": "warm"}, "plugins": "acme.x",
+            "permissionMode": 1, "environmentVariables": {"A": 1}, "workspace": {"dir": {}},
+            "repos": [{"url": "u"}, {"url": false}], "resources": {"cpu": true}, "analyse": null,
+        }),
+        &[
+            "prompt: must be a string, not a number",
+            "timeout: must be a whole number, not a string",
+            "interactive: must be true or false, not a string",
+            "budget: must be a number, not a list",
+            "maxTurns: must be a whole number, not 1.5",
+            "promt: unknown field; did you mean \"prompt\"?",
+            "llmSettings.maxTokens: must be at most 4294967295",
+            "llmSettings.temperature: must be a number, not a string",
+            "plugins: must be a list, not a string",
+            "permissionMode: must be a string, not a number",
+            "environmentVariables.A: must be a string, not a number",
+            "workspace.dir.path: is required",
+            "repos[1].url: must be a string, not false",
+            "resources.cpu: must be a whole number or a string, not true",
+            "analyse: must be true or false, not null",
+        ],
+    );
+    check(&json!({"spec": {"prompt": {}}}), &["spec.prompt: must be a string, not an object"]);
+    // What nobody looks into may be anything.
+    assert!(read(&json!({"prompt": "x", "userContext": "me", "status": 5, "spec": null})).is_err());
+    assert!(read(&json!({"spec": {"prompt": "x", "userContext": "me"}, "status": 5})).is_ok());
 }
 
 #[test]

@@ -221,8 +221,7 @@ impl Actor {
     }
 
     fn show(&self, live: Live) {
-        // Nobody may be listening.
-        let _ = self.live.send((self.story.last, live));
+        self.live.send(self.story.last, live);
     }
 
     async fn events(&mut self, events: Vec<Sequenced>) {

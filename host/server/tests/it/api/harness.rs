@@ -16,7 +16,7 @@ use server::{
 use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 use telemetry::{Health, Metrics, Shutdown};
 
-const PATIENCE: Duration = Duration::from_secs(20);
+pub(super) const PATIENCE: Duration = Duration::from_secs(20);
 
 pub(super) struct Server {
     /// Ends with the test.

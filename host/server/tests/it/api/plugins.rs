@@ -10,12 +10,15 @@ fn component(id: &str, version: &str, asks: Value) -> Vec<u8> {
         "manifest": 1, "id": id, "version": version, "kind": "tool", "description": "d",
         "tools": [{"name": "Try", "description": "d", "inputSchema": {"type": "object"}}], "asks": asks,
     });
+    embedded("vteam:plugin/tool@0.1.0", manifest)
+}
+
+fn embedded(export_name: &str, manifest: Value) -> Vec<u8> {
     // (component (instance) (export "vteam:plugin/tool@0.1.0" (instance 0)))
     let mut bytes = vec![0, b'a', b's', b'm', 0x0d, 0, 1, 0];
     bytes.extend([5, 3, 1, 1, 0]);
-    let name = b"vteam:plugin/tool@0.1.0";
-    let mut export = vec![1, 0, u8::try_from(name.len()).unwrap()];
-    export.extend(name);
+    let mut export = vec![1, 0, u8::try_from(export_name.len()).unwrap()];
+    export.extend(export_name.as_bytes());
     export.extend([5, 0, 0]);
     bytes.extend([11, u8::try_from(export.len()).unwrap()]);
     bytes.extend(export);
@@ -87,4 +90,24 @@ async fn a_bad_file_keeps_the_last_good_version_visibly() {
     fs::remove_file(&file).unwrap();
     until(&|list| list["items"] == json!([])).await;
     follow.abort();
+}
+
+#[tokio::test]
+async fn a_default_persona_may_be_any_that_is_there() {
+    let server = Server::new(diligent()).await;
+    let manifest = json!({
+        "manifest": 1, "id": "acme.critic", "version": "1.0.0", "kind": "persona", "description": "d",
+        "persona": {"key": "CRITIC", "name": "C", "role": "r", "answerSchema": {"type": "object"}},
+    });
+    let (status, plugin) = upload(&server, embedded("vteam:plugin/persona@0.1.0", manifest)).await;
+    assert_eq!(status, 201, "{plugin}");
+    let settings = "/api/projects/p/settings";
+    let critic = json!({"defaults": {"persona": "CRITIC"}});
+    assert_eq!(server.json(Method::PUT, settings, critic).await.0, 200);
+    let (status, problem) =
+        server.json(Method::PUT, settings, json!({"defaults": {"persona": "CRITICS"}})).await;
+    assert_eq!((status, &problem["errors"][0]["field"]), (422, &json!("spec.defaults.persona")), "{problem}");
+    assert!(problem["detail"].as_str().unwrap().ends_with("there are: CRITIC"), "{problem}");
+    let revoked = json!({"defaults": {"persona": "CRITIC"}, "plugins": {"revoked": [plugin["digest"]]}});
+    assert_eq!(server.json(Method::PUT, settings, revoked).await.0, 422);
 }

@@ -53,6 +53,9 @@ async fn each_refusal_is_a_problem_that_says_what_to_do() {
     check(post.clone(), sessions, dir, 422, "invalid", "/no/such/folder").await;
     let itself = json!({"prompt": "x", "workspace": {"dir": {"path": server.dir, "inPlace": true}}});
     check(post.clone(), sessions, itself, 422, "invalid", "needs mount namespaces").await;
+    // What the launcher says of it; the fake one has an own folder too.
+    let own = json!({"prompt": "x", "workspace": {"dir": {"path": server.dir}}});
+    check(post.clone(), sessions, own, 422, "invalid", "spec.workspace.dir.path: the server's own").await;
     let both =
         json!({"prompt": "x", "workspace": {"dir": {"path": "/", "inPlace": true, "includeIgnored": true}}});
     check(post.clone(), sessions, both, 422, "invalid", "includeIgnored").await;
@@ -67,6 +70,11 @@ async fn each_refusal_is_a_problem_that_says_what_to_do() {
         "defaults.budget",
     )
     .await;
+    let settings = "/api/projects/p/settings";
+    let nobody = json!({"defaults": {"persona": "NOBODY"}});
+    check(put.clone(), settings, nobody, 422, "invalid", "spec.defaults.persona: there is no").await;
+    let more = json!({"defaults": {"budget": 6}, "permissions": {"maxBudget": 5}});
+    check(put.clone(), settings, more, 422, "invalid", "spec.defaults.budget: is more").await;
     check(
         put.clone(),
         "/api/projects/p/archives",

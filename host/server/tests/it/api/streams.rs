@@ -1,17 +1,20 @@
-use super::harness::{Server, answer, kinds, text};
+use super::harness::{PATIENCE, Server, answer, kinds, text};
 use crate::sessions::{
-    fake::Fake,
+    fake::{Fake, intended},
     people::fetch_approval,
-    world::{diligent, next_work, play},
+    world::{World, diligent, next_work, play, spec},
 };
+use futures::StreamExt as _;
 use model::{
     event::{AssistantMessage, Event, Live, RunEnd},
-    id::RunId,
+    id::{RunId, Seq},
     message::{Block, Delta, StopReason},
+    reading::Reading,
 };
 use protocol::control::{FromRunner, FromServer};
 use reqwest::Method;
 use serde_json::{Value, json};
+use server::sessions::Tail;
 use std::sync::Arc;
 use tokio::sync::Notify;
 
@@ -68,9 +71,21 @@ async fn a_stream_that_is_cut_in_mid_message_goes_on_without_doubling() {
     dial.notify_one();
     let first = server.until(first, |data| data["delta"] == "Hel").await;
     let last = first.last().unwrap().0.clone();
-    go.notify_one();
-    let again = server.request(Method::GET, &events).header("last-event-id", &last);
-    let again = server.until(again, ends).await;
+    // Who joins only now has the beginning too, here and in the log's own stream.
+    let late = server.until(server.request(Method::GET, &events), |data| data["delta"] == "Hel").await;
+    assert_eq!(kinds(&late)[late.len() - 2..], ["TEXT_MESSAGE_START", "TEXT_MESSAGE_CONTENT"], "{late:#?}");
+    let raw = server.request(Method::GET, &format!("{session}/events?after=2"));
+    let raw = server.until(raw, |data| data["data"]["delta"]["text"] == "Hel").await;
+    assert_eq!(raw[raw.len() - 2].2["kind"], "blockStarted", "{raw:#?}");
+    let joined = server.request(Method::GET, &events);
+    let joined = async { server.until(joined, ends).await };
+    let resumed = async {
+        go.notify_one();
+        let again = server.request(Method::GET, &events).header("last-event-id", &last);
+        server.until(again, ends).await
+    };
+    let (joined, again) = tokio::join!(joined, resumed);
+    assert_eq!(text(&joined), "say itHello you");
     assert_eq!(kinds(&again)[..2], ["RUN_STARTED", "TEXT_MESSAGE_START"], "{again:#?}");
     let said = |said: &[_]| text(said).replace("say it", "");
     assert_eq!(said(&first) + &said(&again), "Hello you");
@@ -78,6 +93,54 @@ async fn a_stream_that_is_cut_in_mid_message_goes_on_without_doubling() {
     let fresh = server.until(server.request(Method::GET, &events), ends).await;
     assert_eq!(text(&fresh), "say itHello you");
     assert!(fresh.last().unwrap().0.parse::<u64>().is_ok(), "{fresh:#?}");
+}
+
+/// More than is kept for a reader that is behind.
+const FLOOD: usize = 5000;
+
+#[tokio::test]
+async fn a_reader_that_was_too_slow_is_told_the_message_again() {
+    let (dial, said) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
+    let (dialled, told) = (dial.clone(), said.clone());
+    let world = World::new(play(move |stage| {
+        let (dial, said) = (dialled.clone(), told.clone());
+        async move {
+            dial.notified().await;
+            let mut fake = Fake::bound(&stage.socket, &stage.token).await?;
+            let run = fake.open_run().await.unwrap();
+            says(&mut fake, &run, None).await;
+            for _ in 0..FLOOD {
+                says(&mut fake, &run, Some("x")).await;
+            }
+            // Dealt with after all of those.
+            fake.record(vec![intended(&run, "c1")]).await?;
+            said.notify_one();
+            fake.until(|_| None::<()>).await
+        }
+    }))
+    .await;
+    let uid = world.create(spec()).await.record.uid;
+    let mut tail = Box::pin(world.sessions.tail(&uid, Seq(0)));
+    // It has joined.
+    assert!(tail.next().await.is_some());
+    dial.notify_one();
+    said.notified().await;
+    let (mut reading, mut begun, mut read) = (Reading::default(), 0, 0);
+    while read < FLOOD {
+        let next = tokio::time::timeout(PATIENCE, tail.next()).await.unwrap();
+        let Some(Tail::Live(live)) = next else { continue };
+        match *live {
+            Live::BlockStarted { index, .. } => {
+                begun += 1;
+                reading.begin(index);
+            }
+            Live::MessageDelta { index, delta: Delta::Text { text }, .. } => {
+                read += reading.news(index, text.raw()).map_or(0, str::len);
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+    assert_eq!((read, begun), (FLOOD, 1), "what was missed comes in one piece");
 }
 
 #[tokio::test]
@@ -153,6 +216,12 @@ async fn a_session_is_worked_on_shown_exported_and_deleted() {
         })
         .await;
     assert_eq!(raw[0].0, "3");
+
+    // At rest already: nothing is changed by a stop.
+    let (stopped, rest) = server.json(Method::POST, &format!("{session}/stop"), json!({})).await;
+    assert_eq!((stopped, rest["status"]["phase"].as_str()), (200, Some("Completed")), "{rest}");
+    let (_, after) = server.get(&session).await;
+    assert_eq!(after["status"]["lastActivityTime"], rest["status"]["lastActivityTime"]);
 
     let diff = server.request(Method::GET, &format!("{session}/diff")).send().await.unwrap();
     for (name, value) in [

@@ -62,6 +62,11 @@ struct FakeLauncher {
 }
 
 impl Launcher for FakeLauncher {
+    fn refuses(&self, workspace: Source) -> BoxFuture<'_, Option<String>> {
+        let own = matches!(&workspace, Source::Dir { path, .. } if self.socket.parent() == Some(path));
+        Box::pin(async move { own.then(|| "the server's own folder".to_owned()) })
+    }
+
     fn start(&self, launch: Launch) -> BoxFuture<'_, Result<Vec<Warning>, LaunchError>> {
         let Launch { uid, epoch, token, workspace, exited, .. } = launch;
         Box::pin(async move {
