@@ -20,21 +20,27 @@ pub(crate) struct E2eArgs {
 
 pub(crate) fn run(args: &E2eArgs) -> anyhow::Result<()> {
     let images = image::for_tests()?;
+    let programs = cluster::programs()?;
+    step("testing the definitions against an API server");
+    // One of its own: what runs on the cluster would have its say about their objects.
+    let cargo = Run::cargo()
+        .args(["test", "--package", "operator", "--test", "cluster"])
+        .env("KUBEBUILDER_ASSETS", &programs);
+    let (definitions, passed) = counted(cargo)?;
     let cluster = cluster::ensure(&images)?;
     step("running the tests on the cluster");
-    let mut path = cluster::programs()?.into_os_string();
+    let mut path = programs.into_os_string();
     if let Some(rest) = std::env::var_os("PATH") {
         path.push(":");
         path.push(rest);
     }
     let cargo = Run::cargo()
-        .args(["test", "--no-fail-fast", "--package", "operator", "--test", "cluster"])
-        .args(["--package", "e2e", "--test", "kubernetes"])
-        .arg("--")
+        .args(["test", "--package", "e2e", "--test", "kubernetes", "--"])
         .args(&args.rest)
         .env("KUBECONFIG", &cluster.kubeconfig)
         .env("PATH", path);
-    let (count, succeeded) = counted(cargo)?;
+    let (on_cluster, succeeded) = counted(cargo)?;
+    let (count, succeeded) = (definitions.plus(on_cluster), passed && succeeded);
     say(&format!("\n{} passed, {} failed on the cluster", count.passed, count.failed));
     if cluster.ours && !args.keep {
         cluster::Verb::Down.run().context("the cluster is not removed")?;

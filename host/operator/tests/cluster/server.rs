@@ -113,12 +113,16 @@ impl Cluster {
     /// Installs the definitions that are committed. The server has nothing to warn of.
     fn define(&self) {
         let answer = self.kubectl(
-            &["apply", "--server-side", "--force-conflicts", "-f", &repository("manifests/crds")],
+            &["apply", "--server-side", "--force-conflicts", "-k", &repository("manifests/crds")],
             "",
         );
         assert!(answer.good && answer.err.is_empty(), "{answer:?}");
-        let wait =
-            ["wait", "--for=condition=Established", "--timeout=60s", "-f", &repository("manifests/crds")];
+        let mut wait = vec!["wait", "--for=condition=Established", "--timeout=60s", "crd"];
+        wait.extend([
+            "agenticsessions.vteam.ambient-code",
+            "projectsettings.vteam.ambient-code",
+            "rfeworkflows.vteam.ambient-code",
+        ]);
         let answer = self.kubectl(&wait, "");
         assert!(answer.good, "{answer:?}");
     }
