@@ -36,7 +36,7 @@ async fn waits(project: &Project, session: &str) -> anyhow::Result<Value> {
 }
 
 /// Lets what was asked for last happen.
-async fn approve(caller: &Caller, session: &str) -> anyhow::Result<()> {
+pub(crate) async fn approve(caller: &Caller, session: &str) -> anyhow::Result<()> {
     let events = caller.events(session).await?;
     let asked = events.iter().rev().find(|event| event["kind"] == "approval.requested");
     let id = asked.and_then(|event| event["data"]["id"].as_str()).context("nothing was asked")?;

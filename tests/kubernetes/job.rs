@@ -6,7 +6,7 @@ use reqwest::Method;
 use serde_json::{Value, json};
 
 /// What the dev overlay's script does, and that it really happened in the pod.
-fn did_the_job(events: &[Value]) -> anyhow::Result<()> {
+pub(crate) fn did_the_job(events: &[Value]) -> anyhow::Result<()> {
     let text = serde_json::to_string(events)?;
     ensure!(text.contains("hello from /workspace"), "the program did not run: {text}");
     let seqs: Vec<u64> = events.iter().filter_map(|event| event["seq"].as_u64()).collect();

@@ -6,4 +6,5 @@
 mod access;
 mod harm;
 mod job;
+mod life;
 mod world;

@@ -18,6 +18,8 @@ pub(crate) struct Seen {
     pub(crate) restarts: u32,
     /// The runner's process runs.
     pub(crate) running: bool,
+    /// All of its containers do.
+    pub(crate) started: bool,
     /// Taken away by the cluster: nobody's failure.
     pub(crate) disrupted: bool,
     /// What is in the way, or why it ended: one word, and the same for people.
@@ -33,6 +35,9 @@ impl Seen {
         let containers = status.container_statuses.unwrap_or_default();
         let runner = containers.iter().find(|container| container.name == RUNNER);
         let over = matches!(phase, "Failed" | "Succeeded");
+        let runs = |container: &ContainerStatus| {
+            container.state.as_ref().is_some_and(|state| state.running.is_some())
+        };
         Self {
             name: pod.metadata.name.clone().unwrap_or_default(),
             uid: pod.metadata.uid.clone().unwrap_or_default(),
@@ -41,7 +46,8 @@ impl Seen {
             over,
             scheduled: is("PodScheduled", "True"),
             restarts: runner.and_then(|c| u32::try_from(c.restart_count).ok()).unwrap_or(0),
-            running: runner.and_then(|c| c.state.as_ref()).is_some_and(|state| state.running.is_some()),
+            running: runner.is_some_and(runs),
+            started: runner.is_some() && containers.iter().all(runs),
             disrupted: is("DisruptionTarget", "True"),
             trouble: trouble(&conditions, &containers, status.reason, status.message, over),
         }

@@ -217,9 +217,7 @@ async fn work(
             Deed::CreatePod { epoch } => {
                 let Some(server) = context.server.get().await? else {
                     let message = "there is no server yet that a runner could dial: its Service or the certificate of its CA is missing";
-                    if let Some(document) =
-                        status::refused(session, Phase::Pending, "ServerMissing", message, now)
-                    {
+                    if let Some(document) = status::without_pod(session, "ServerMissing", message, now) {
                         context.write(session, &document).await?;
                     }
                     return Ok(Action::requeue(SERVER));
@@ -240,9 +238,7 @@ async fn work(
                         } else {
                             "PodRefused"
                         };
-                        if let Some(document) =
-                            status::refused(session, Phase::Pending, reason, &answer.message, now)
-                        {
+                        if let Some(document) = status::without_pod(session, reason, &answer.message, now) {
                             context.write(session, &document).await?;
                         }
                         return Ok(Action::requeue(context.backoff.failed(session.uid.clone())));
@@ -273,10 +269,15 @@ async fn work(
         }
         context.write(session, &document).await?;
     }
-    let wait = again.map_or(AT_LATEST, |at| {
-        Duration::from_millis(at.0.saturating_sub(clock::now().0).saturating_add(10)).min(AT_LATEST)
-    });
-    Ok(Action::requeue(wait))
+    match again {
+        // It rests until somebody wants something of it.
+        None if next.phase.is_settled() && seen.is_none() => Ok(Action::await_change()),
+        None => Ok(Action::requeue(AT_LATEST)),
+        Some(at) => {
+            let wait = Duration::from_millis(at.0.saturating_sub(clock::now().0).saturating_add(10));
+            Ok(Action::requeue(wait.min(AT_LATEST)))
+        }
+    }
 }
 
 fn absent_is_fine(result: Result<(), kube::Error>) -> Result<(), kube::Error> {

@@ -122,10 +122,10 @@ impl Next {
             });
             conditions.push((kinds::POD_SCHEDULED, pod.scheduled, reason, message));
             if pod.scheduled {
-                let (reason, message) = trouble.filter(|_| !pod.running).unwrap_or_else(|| {
-                    (if pod.running { "Started" } else { "Waiting" }.to_owned(), String::new())
+                let (reason, message) = trouble.filter(|_| !pod.started).unwrap_or_else(|| {
+                    (if pod.started { "Started" } else { "Waiting" }.to_owned(), String::new())
                 });
-                conditions.push((kinds::POD_STARTED, pod.running, reason, message));
+                conditions.push((kinds::POD_STARTED, pod.started, reason, message));
             }
         }
         let mut all: Vec<Condition> = conditions
@@ -153,6 +153,22 @@ pub(crate) fn refused(
     message: &str,
     now: UnixMillis,
 ) -> Option<Value> {
+    held_up(session, phase, kinds::ACCEPTED, reason, message, now)
+}
+
+/// Of a session whose pod cannot be made for now.
+pub(crate) fn without_pod(session: &Session, reason: &str, message: &str, now: UnixMillis) -> Option<Value> {
+    held_up(session, Phase::Pending, kinds::POD_CREATED, reason, message, now)
+}
+
+fn held_up(
+    session: &Session,
+    phase: Phase,
+    kind: &str,
+    reason: &str,
+    message: &str,
+    now: UnixMillis,
+) -> Option<Value> {
     let message = render::line(&message.into(), MESSAGE_CHARACTERS);
     let was = session.status.operator.clone();
     let fields = OperatorStatus {
@@ -166,8 +182,8 @@ pub(crate) fn refused(
             .then(|| was.completion_time.clone().unwrap_or_else(|| clock::second(now))),
         ..was
     };
-    let accepted = condition(session, kinds::ACCEPTED, false, reason.to_owned(), &message, now);
-    document(session, &fields, &[accepted])
+    let broken = condition(session, kind, false, reason.to_owned(), &message, now);
+    document(session, &fields, &[broken])
 }
 
 fn condition(

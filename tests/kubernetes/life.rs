@@ -1,0 +1,148 @@
+//! What a session waits for, and how it ends, when nothing is harmed.
+
+use crate::world::{Project, eventually, kubectl};
+use anyhow::{Context as _, ensure};
+use serde_json::{Value, json};
+
+/// Waits until the reason of its phase is one of these.
+async fn because(project: &Project, session: &str, reasons: &[&str]) -> anyhow::Result<Value> {
+    eventually(&format!("{session}: {reasons:?}"), || {
+        let object = project.get("agenticsession", session)?;
+        let reason = object["status"]["reason"].as_str().unwrap_or_default();
+        Ok(reasons.contains(&reason).then_some(object))
+    })
+    .await
+    .with_context(|| project.about(session))
+}
+
+#[tokio::test]
+async fn what_a_project_does_not_permit_is_told_and_not_run() -> anyhow::Result<()> {
+    let project = Project::new("refused")?;
+    project.session("bold", json!({"prompt": "Greet me.", "permissionMode": "bypass"}))?;
+    let object = project.reaches("bold", "Failed").await?;
+    let status = &object["status"];
+    assert_eq!(status["reason"], "Invalid");
+    assert!(status["message"].to_string().contains("permissionMode"), "{status}");
+    assert!(project.list("pods")?.is_empty(), "nothing was started");
+    // The next one is not held up.
+    project.session("modest", json!({"interactive": true}))?;
+    because(&project, "modest", &["Accepted"]).await?;
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_namespace_that_is_no_project_says_what_to_do() -> anyhow::Result<()> {
+    let project = Project::new("none")?;
+    kubectl(&["label", "namespace", &project.name, "vteam.ambient-code/project-"])?;
+    // Who watches labels is told within milliseconds, and nobody says when.
+    tokio::time::sleep(std::time::Duration::from_secs(2)).await;
+    project.session("s", json!({"prompt": "Greet me."}))?;
+    let message = because(&project, "s", &["NoProject"]).await?["status"]["message"].to_string();
+    assert!(message.contains("kubectl label namespace"), "{message}");
+    kubectl(&["label", "namespace", &project.name, "vteam.ambient-code/project=true"])?;
+    because(&project, "s", &["ApprovalPending"]).await?;
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_pod_that_cannot_start_is_the_reason_of_its_phase() -> anyhow::Result<()> {
+    let project = Project::new("waits")?;
+    let nowhere = json!({"prompt": "Greet me.", "resources": {"nodeSelector": {"vteam.test/pool": "none"}}});
+    project.session("nowhere", nowhere)?;
+    let absent =
+        json!({"prompt": "Greet me.", "resources": {"toolsImage": "localhost/vteam/no-such-image:1"}});
+    project.session("absent", absent)?;
+    let object = because(&project, "nowhere", &["Unschedulable"]).await?;
+    assert_eq!(object["status"]["phase"], "Creating");
+    // What needs no programs goes on without them, and is told why there are none.
+    eventually("the condition names the image", || {
+        let object = project.get("agenticsession", "absent")?;
+        let conditions = object["status"]["conditions"].as_array().cloned().unwrap_or_default();
+        let started = conditions.iter().find(|condition| condition["type"] == "PodStarted");
+        let why = started.filter(|started| started["status"] == "False");
+        let why = why.map(|started| started["message"].to_string()).unwrap_or_default();
+        Ok(why.contains("no-such-image").then_some(()))
+    })
+    .await
+    .with_context(|| project.about("absent"))?;
+    for session in ["nowhere", "absent"] {
+        kubectl(&["-n", &project.name, "delete", "agenticsession", session])?;
+    }
+    eventually("their pods are gone", || Ok(project.list("pods")?.is_empty().then_some(()))).await
+}
+
+#[tokio::test]
+async fn a_finished_session_goes_when_its_time_is_over() -> anyhow::Result<()> {
+    let project = Project::new("ttl")?;
+    project.settings(json!({"permissions": {"allowBypass": true}}))?;
+    let spec = json!({"prompt": "Greet me.", "permissionMode": "bypass", "ttlSecondsAfterFinished": 2});
+    project.session("short", spec)?;
+    project.reaches("short", "Completed").await?;
+    eventually("the object is gone", || Ok(project.list("agenticsessions")?.is_empty().then_some(())))
+        .await?;
+    let caller = project.caller("view")?;
+    let begun = std::time::Instant::now();
+    while caller.get("short").await.is_ok() {
+        ensure!(begun.elapsed() < crate::world::PATIENCE, "the log is still there");
+        tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn an_idle_session_gives_its_pod_back() -> anyhow::Result<()> {
+    let project = Project::new("idle")?;
+    project.settings(json!({"permissions": {"allowBypass": true}}))?;
+    let spec = json!({"prompt": "Greet me.", "permissionMode": "bypass", "interactive": true, "inactivityTimeout": 2});
+    project.session("idle", spec)?;
+    let object = project.reaches("idle", "Stopped").await?;
+    assert_eq!(object["status"]["reason"], "Inactivity");
+    assert_eq!(object["status"]["stoppedReason"], "inactivity");
+    eventually("its pod is gone", || Ok(project.list("pods")?.is_empty().then_some(()))).await
+}
+
+#[tokio::test]
+async fn a_persistent_workspace_outlives_its_pod() -> anyhow::Result<()> {
+    let project = Project::new("kept")?;
+    let spec =
+        json!({"prompt": "Greet me.", "permissionMode": "acceptEdits", "workspace": {"persistent": true}});
+    project.session("kept", spec)?;
+    let object = because(&project, "kept", &["ApprovalPending"]).await?;
+    let pod = object["status"]["podName"].as_str().context("no pod")?;
+    kubectl(&["-n", &project.name, "delete", "pod", pod, "--grace-period=1"])?;
+    eventually("the next epoch", || {
+        let object = project.get("agenticsession", "kept")?;
+        let status = &object["status"];
+        Ok((status["epoch"] == 2 && status["reason"] == "ApprovalPending").then_some(()))
+    })
+    .await
+    .with_context(|| project.about("kept"))?;
+    let caller = project.caller("edit")?;
+    crate::harm::approve(&caller, "kept").await?;
+    let object = project.reaches("kept", "Completed").await?;
+    assert!(object["status"]["losses"].is_null(), "a deleted pod is nobody's failure: {object}");
+    let events = caller.events("kept").await?;
+    ensure!(
+        serde_json::to_string(&events)?.contains("hello from /workspace"),
+        "the file was not kept: {events:?}"
+    );
+    Ok(())
+}
+
+#[tokio::test]
+async fn twenty_at_once() -> anyhow::Result<()> {
+    let project = Project::new("twenty")?;
+    project.settings(json!({"permissions": {"allowBypass": true}}))?;
+    for n in 0..20 {
+        let spec = json!({"prompt": "Greet me.", "permissionMode": "bypass",
+            "resources": {"cpu": "10m", "memory": "64Mi"}});
+        project.session(&format!("s{n}"), spec)?;
+    }
+    let caller = project.caller("view")?;
+    for n in 0..20 {
+        let name = format!("s{n}");
+        project.reaches(&name, "Completed").await?;
+        crate::job::did_the_job(&caller.events(&name).await?)?;
+    }
+    eventually("all pods are gone", || Ok(project.list("pods")?.is_empty().then_some(()))).await
+}
