@@ -26,7 +26,7 @@ fn kill(project: &Project, pod: &str, container: &str) -> anyhow::Result<()> {
     anyhow::bail!("no process of {id} is seen: these tests are for a cluster on this machine")
 }
 
-async fn waits(project: &Project, session: &str) -> anyhow::Result<Value> {
+pub(crate) async fn waits(project: &Project, session: &str) -> anyhow::Result<Value> {
     eventually("it waits for an approval", || {
         let object = project.get("agenticsession", session)?;
         Ok((object["status"]["reason"] == "ApprovalPending").then_some(object))
@@ -133,4 +133,23 @@ async fn the_operator_may_be_killed() -> anyhow::Result<()> {
     let object = project.reaches("o", "Completed").await?;
     assert_eq!(object["status"]["epoch"], 1, "{object}");
     eventually("the pod is gone", || Ok(project.list("pods")?.is_empty().then_some(()))).await
+}
+
+#[tokio::test]
+async fn an_upgrade_goes_by_under_a_session() -> anyhow::Result<()> {
+    let project = Project::new("upgrade")?;
+    project.session("u", json!({"prompt": "Greet me.", "permissionMode": "acceptEdits"}))?;
+    waits(&project, "u").await?;
+    let before = project.caller("edit")?.events("u").await?;
+    for part in ["statefulset/vteam-server", "deployment/vteam-operator"] {
+        kubectl(&["-n", SYSTEM, "rollout", "restart", part])?;
+        kubectl(&["-n", SYSTEM, "rollout", "status", part, "--timeout=180s"])?;
+    }
+    let caller = project.caller("edit")?;
+    approve(&caller, "u").await?;
+    let object = project.reaches("u", "Completed").await?;
+    assert_eq!(object["status"]["epoch"], 1, "the same runner went on: {object}");
+    let after = caller.events("u").await?;
+    assert_eq!(after[..before.len()], before[..], "nothing of the log was lost");
+    Ok(())
 }

@@ -21,7 +21,7 @@ async fn what_a_project_does_not_permit_is_told_and_not_run() -> anyhow::Result<
     project.session("bold", json!({"prompt": "Greet me.", "permissionMode": "bypass"}))?;
     let object = project.reaches("bold", "Failed").await?;
     let status = &object["status"];
-    assert_eq!(status["reason"], "Invalid");
+    assert_eq!(status["reason"], "NotAccepted");
     assert!(status["message"].to_string().contains("permissionMode"), "{status}");
     assert!(project.list("pods")?.is_empty(), "nothing was started");
     // The next one is not held up.

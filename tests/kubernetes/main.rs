@@ -7,4 +7,6 @@ mod access;
 mod harm;
 mod job;
 mod life;
+mod refused;
+mod uninstall;
 mod world;

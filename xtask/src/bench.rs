@@ -2,11 +2,13 @@
 
 use crate::{
     binaries::{self, Profile},
+    cluster, image,
     machine::{self, place, repository, target},
     plugins,
     run::{Run, say, step},
 };
 use anyhow::Context;
+use clap::Subcommand;
 use serde_json::Value;
 use std::{
     fmt::Write,
@@ -15,7 +17,44 @@ use std::{
     process::Stdio,
 };
 
-pub(crate) fn run() -> anyhow::Result<()> {
+/// The parts of `docs/benchmarks.md`; each is written by a command of its own.
+const ONE_MACHINE: &str = "One machine";
+const CLUSTER: &str = "A cluster";
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Where {
+    /// Sessions on a cluster of this machine's own; takes half an hour.
+    Cluster,
+}
+
+pub(crate) fn run(at: Option<&Where>) -> anyhow::Result<()> {
+    match at {
+        None => one_machine(),
+        Some(Where::Cluster) => on_cluster(),
+    }
+}
+
+/// Images as they are shipped, and a cluster that nothing else is on.
+fn on_cluster() -> anyhow::Result<()> {
+    let images = image::for_release()?;
+    let programs = cluster::programs()?;
+    let cluster = cluster::ensure(&images)?;
+    step("running the benchmark on the cluster");
+    let cargo = Run::cargo()
+        .args(["bench", "-p", "e2e", "--bench", "cluster"])
+        .env("KUBECONFIG", &cluster.kubeconfig)
+        .env("PATH", cluster::with_programs(&programs));
+    let said = shown(cargo)?;
+    if cluster.ours {
+        cluster::Verb::Down.run().context("the cluster is not removed")?;
+    }
+    let mut out = format!("Written by `cargo xtask bench cluster`. Machine: {}, which is also the node.\n", machine::description());
+    out.push_str("etcd syncs each write to disk, as it is shipped.\n\n| what | median | 90 % below, or as said |\n|---|---|---|\n");
+    said.iter().for_each(|row| out.push_str(row));
+    write_part(CLUSTER, &out)
+}
+
+fn one_machine() -> anyhow::Result<()> {
     let stage = binaries::build_all(Profile::Release)?;
     step("running the benchmarks");
     // Results of benchmarks that are no more would stay in the table.
@@ -25,11 +64,29 @@ pub(crate) fn run() -> anyhow::Result<()> {
     let cargo = Run::cargo().arg("bench").args(packages).args(benches);
     let mut said = shown(binaries::environment(cargo, &stage))?;
     said.extend(peer()?);
+    write_part(ONE_MACHINE, &table(&stage, &said)?)
+}
+
+/// Replaces one part of the document.
+fn write_part(title: &str, text: &str) -> anyhow::Result<()> {
     let file = repository().join("docs/benchmarks.md");
-    std::fs::write(&file, table(&stage, &said)?)
+    let before = std::fs::read_to_string(&file).unwrap_or_default();
+    std::fs::write(&file, with_part(&before, title, text))
         .with_context(|| format!("cannot write {}", file.display()))?;
     say(&format!("written to {}", file.display()));
     Ok(())
+}
+
+fn with_part(before: &str, title: &str, text: &str) -> String {
+    let mut out = String::from("# Benchmarks\n");
+    for known in [ONE_MACHINE, CLUSTER] {
+        let kept = || before.split_once(&format!("\n## {known}\n")).map(|(_, rest)| rest.split("\n## ").next().unwrap_or(rest));
+        let body = if known == title { Some(text) } else { kept() };
+        if let Some(body) = body {
+            out.push_str(&format!("\n## {known}\n\n{}\n", body.trim()));
+        }
+    }
+    out
 }
 
 /// The same figure of a usual runner's agent, taken in the same run; from its registry, at a pinned version.
@@ -63,8 +120,7 @@ fn shown(run: Run) -> anyhow::Result<Vec<String>> {
 }
 
 fn table(stage: &Path, said: &[String]) -> anyhow::Result<String> {
-    let mut out = String::from("# Benchmarks\n\nWritten by `cargo xtask bench`.\n\n");
-    writeln!(out, "Machine: {}.\n", machine::description())?;
+    let mut out = format!("Written by `cargo xtask bench`. Machine: {}.\n\n", machine::description());
     out.push_str("| what | median | 99 % below, or as said |\n|---|---|---|\n");
     said.iter().for_each(|row| out.push_str(row));
     out.push_str(
@@ -132,6 +188,17 @@ fn kib(bytes: u64) -> f64 {
 
 #[cfg(test)]
 mod tests {
+    use super::*;
+
+    #[test]
+    fn each_part_is_replaced_alone() {
+        let one = with_part("", ONE_MACHINE, "a\n");
+        assert_eq!(one, "# Benchmarks\n\n## One machine\n\na\n");
+        let both = with_part(&one, CLUSTER, "b");
+        assert_eq!(both, "# Benchmarks\n\n## One machine\n\na\n\n## A cluster\n\nb\n");
+        assert_eq!(with_part(&both, ONE_MACHINE, "c"), both.replace("\na\n", "\nc\n"));
+    }
+
     #[test]
     fn times_have_fitting_units() {
         let check = |nanoseconds: f64, shown: &str| assert_eq!(super::time(nanoseconds), shown);

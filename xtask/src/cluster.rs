@@ -26,7 +26,10 @@ mod up;
 use crate::run::say;
 use clap::Subcommand;
 use layout::Layout;
-use std::{ffi::OsString, path::PathBuf};
+use std::{
+    ffi::OsString,
+    path::{Path, PathBuf},
+};
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Verb {
@@ -101,6 +104,16 @@ pub(crate) fn ensure(images: &[PathBuf]) -> anyhow::Result<Cluster> {
 /// The folder of the cluster's programs, `kubectl` among them.
 pub(crate) fn programs() -> anyhow::Result<PathBuf> {
     binaries::folder()
+}
+
+/// `PATH` with them first.
+pub(crate) fn with_programs(programs: &Path) -> OsString {
+    let mut path = programs.as_os_str().to_owned();
+    if let Some(rest) = std::env::var_os("PATH") {
+        path.push(":");
+        path.push(rest);
+    }
+    path
 }
 
 #[expect(clippy::print_stdout, reason = "the one line that a shell evaluates")]

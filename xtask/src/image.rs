@@ -209,8 +209,17 @@ fn made(
 
 /// Images of what the tests run, for a cluster to test on; their archives.
 pub(crate) fn for_tests() -> anyhow::Result<Vec<PathBuf>> {
+    all_of(Profile::Dev)
+}
+
+/// Images as they are shipped; their archives.
+pub(crate) fn for_release() -> anyhow::Result<Vec<PathBuf>> {
+    all_of(Profile::Release)
+}
+
+fn all_of(profile: Profile) -> anyhow::Result<Vec<PathBuf>> {
     let images: Vec<&Image> = IMAGES.iter().collect();
-    let table = archives(&images, Profile::Dev, &target().join("images"), REPOSITORY)?;
+    let table = archives(&images, profile, &target().join("images"), REPOSITORY)?;
     Ok(table.into_iter().map(|built| built.file).collect())
 }
 

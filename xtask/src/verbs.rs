@@ -1,7 +1,7 @@
 //! The verbs and their flags.
 
 use crate::{
-    bench,
+    bench::{self, Where},
     binaries::{self, Profile},
     check, cluster, codegen, demo,
     e2e::{self, E2eArgs},
@@ -46,7 +46,10 @@ enum Verb {
     /// Install vteam on a real cluster and test it there: the one that KUBECONFIG names, else one of this machine's own.
     E2e(E2eArgs),
     /// Run the benchmarks and write docs/benchmarks.md.
-    Bench,
+    Bench {
+        #[command(subcommand)]
+        at: Option<Where>,
+    },
     /// Write the generated files: docs/openapi.json, docs/tools.md, docs/cli.md, manifests/crds.
     Codegen,
     /// Make OCI images as archives, without a daemon.
@@ -82,7 +85,7 @@ impl Verbs {
             Verb::Check => check::run(),
             Verb::Cluster(verb) => verb.run(),
             Verb::E2e(args) => e2e::run(&args),
-            Verb::Bench => bench::run(),
+            Verb::Bench { at } => bench::run(at.as_ref()),
             Verb::Codegen => codegen::run(),
             Verb::Image(args) => image::run(&args),
             Verb::Install { prefix } => install::run(prefix),

@@ -32,7 +32,19 @@ pub(crate) fn settings() -> ApiResource {
     resource("ProjectSettings", "projectsettings")
 }
 
+pub(crate) fn workflow() -> ApiResource {
+    resource("RFEWorkflow", "rfeworkflows")
+}
+
 /// The objects of a kind in one namespace.
 pub(crate) fn api(client: Client, namespace: &str, kind: &ApiResource) -> Api<DynamicObject> {
     Api::namespaced_with(client, namespace, kind)
+}
+
+/// Leaves out what nobody here reads: it is most of an object's size.
+pub(crate) fn strip(object: &mut DynamicObject) {
+    object.metadata.managed_fields = None;
+    if let Some(annotations) = &mut object.metadata.annotations {
+        annotations.remove("kubectl.kubernetes.io/last-applied-configuration");
+    }
 }

@@ -1,12 +1,17 @@
-//! What runs sessions on a cluster: [`sessions`] brings each AgenticSession to what its plan says, and [`crds`] makes the
-//! definitions of our kinds of the types in `resources`. It opens no database, hosts no plugin and serves nobody: that is
-//! the server's.
+//! What runs sessions on a cluster. [`crds`] makes the definitions of our kinds of the types in `resources`; `run` watches the
+//! objects and makes pods and statuses of them. It opens no database, hosts no plugin and serves nobody but who asks for its
+//! health: the rest is the server's.
 
 mod backoff;
+mod calls;
 mod clock;
 pub mod crds;
+mod groups;
+mod health;
 mod kinds;
 mod leader;
+mod metrics;
+mod others;
 mod projects;
 mod run;
 mod server;

@@ -1,105 +1,164 @@
-//! Which namespaces are projects, and their policies: read from copies that watches keep.
+//! Projects: namespaces with a label, and the ProjectSettings in each.
 
-use crate::kinds;
-use futures::StreamExt as _;
+use crate::{
+    kinds,
+    sessions::{Project, Wake},
+};
+use futures::StreamExt;
 use k8s_openapi::api::core::v1::Namespace;
 use kube::{
-    Api, Client,
+    Api, Client, ResourceExt,
     core::DynamicObject,
     runtime::{
-        WatchStreamExt as _, reflector,
-        reflector::{ObjectRef, Store},
-        watcher,
+        WatchStreamExt,
+        watcher::{self, Event, watcher},
     },
 };
 use resources::{ProjectPolicy, ProjectSettingsSpec, project};
 use serde_json::json;
-use std::io;
-use telemetry::Shutdown;
+use std::{
+    collections::{HashMap, HashSet},
+    sync::{Mutex, MutexGuard, PoisonError},
+};
+use telemetry::{Shutdown, field::chain};
+use tokio::sync::{mpsc, watch};
 
-#[derive(Clone)]
 pub(crate) struct Projects {
-    namespaces: Store<Namespace>,
-    settings: Store<DynamicObject>,
+    seen: Mutex<Seen>,
+    /// Whether namespaces and settings were read once.
+    read: watch::Sender<(bool, bool)>,
+    wake: mpsc::UnboundedSender<Wake>,
 }
 
-/// Why a session cannot be judged.
-#[derive(Debug, thiserror::Error)]
-pub(crate) enum NoPolicy {
-    #[error(
-        "the namespace {0} is no project: kubectl label namespace {0} {label}=true",
-        label = kinds::PROJECT_LABEL
-    )]
-    NoProject(String),
-    #[error("the project's ProjectSettings are not valid: {0}")]
-    Invalid(String),
-}
-
-impl NoPolicy {
-    pub(crate) fn word(&self) -> &'static str {
-        match self {
-            Self::NoProject(_) => "NoProject",
-            Self::Invalid(_) => "SettingsInvalid",
-        }
-    }
+#[derive(Default)]
+struct Seen {
+    labelled: HashSet<String>,
+    settings: HashMap<String, Project>,
 }
 
 impl Projects {
-    /// The copies, and the task that keeps them.
-    pub(crate) fn follow(
-        client: Client,
-        shutdown: Shutdown,
-    ) -> (Self, impl Future<Output = io::Result<()>> + Send + 'static) {
-        let (namespaces, of_namespaces) = reflector::store();
-        let kind = kinds::settings();
-        let of_settings = reflector::store::Writer::new(kind.clone());
-        let settings = of_settings.as_reader();
-        let label = format!("{}=true", kinds::PROJECT_LABEL);
-        let config = watcher::Config::default().labels(&label);
-        let follow_namespaces = watcher(Api::<Namespace>::all(client.clone()), config)
-            .default_backoff()
-            .reflect(of_namespaces)
-            .for_each(|event| async move { complain(event.err()) });
-        let all = Api::<DynamicObject>::all_with(client, &kind);
-        let follow_settings = watcher(all, watcher::Config::default())
-            .default_backoff()
-            .reflect(of_settings)
-            .for_each(|event| async move { complain(event.err()) });
-        let follow = async move {
-            tokio::select! {
-                () = follow_namespaces => {}
-                () = follow_settings => {}
-                () = shutdown.requested() => {}
-            }
-            Ok(())
-        };
-        (Self { namespaces, settings }, follow)
+    pub(crate) fn new(wake: mpsc::UnboundedSender<Wake>) -> Self {
+        Self { seen: Mutex::default(), read: watch::Sender::new((false, false)), wake }
     }
 
-    /// Waits until both were read once.
-    pub(crate) async fn read(&self) {
-        let _ = tokio::join!(self.namespaces.wait_until_ready(), self.settings.wait_until_ready());
-    }
-
-    pub(crate) fn policy(&self, namespace: &str) -> Result<ProjectPolicy, NoPolicy> {
-        if self.namespaces.get(&ObjectRef::new(namespace)).is_none() {
-            return Err(NoPolicy::NoProject(namespace.to_owned()));
+    pub(crate) fn of(&self, namespace: &str) -> Project {
+        let seen = self.seen();
+        if !seen.labelled.contains(namespace) {
+            return Project::None;
         }
-        let invalid = |error: resources::Invalid| NoPolicy::Invalid(error.to_string());
-        let reference = ObjectRef::new_with(project::NAME, kinds::settings()).within(namespace);
-        let spec = match self.settings.get(&reference) {
-            Some(object) => {
-                let spec = object.data.get("spec").cloned().unwrap_or_else(|| json!({}));
-                project::read(&spec).map_err(invalid)?.spec
+        seen.settings.get(namespace).cloned().unwrap_or_else(unset)
+    }
+
+    /// Until both were read once: nothing is judged by half of it.
+    pub(crate) async fn until_read(&self) {
+        // The sender is ours, so it is never closed.
+        let _ = self.read.subscribe().wait_for(|read| *read == (true, true)).await;
+    }
+
+    pub(crate) async fn follow_namespaces(&self, client: Client, shutdown: Shutdown) {
+        let config = watcher::Config::default().labels(&format!("{}=true", kinds::PROJECT_LABEL));
+        let mut events = watcher(Api::<Namespace>::all(client), config).default_backoff().boxed();
+        let mut listed = HashSet::new();
+        while let Some(Some(event)) = shutdown.or(events.next()).await {
+            match event {
+                Ok(Event::Init) => listed.clear(),
+                Ok(Event::InitApply(namespace)) => drop(listed.insert(namespace.name_any())),
+                Ok(Event::InitDone) => {
+                    self.seen().labelled = std::mem::take(&mut listed);
+                    self.read.send_modify(|read| read.0 = true);
+                    self.wake(Wake::All);
+                }
+                Ok(Event::Apply(namespace)) => {
+                    if self.seen().labelled.insert(namespace.name_any()) {
+                        self.wake(Wake::Namespace(namespace.name_any()));
+                    }
+                }
+                Ok(Event::Delete(namespace)) => {
+                    self.seen().labelled.remove(&namespace.name_any());
+                    self.wake(Wake::Namespace(namespace.name_any()));
+                }
+                Err(error) => tracing::warn!(error = %chain(&error), "projects are not followed for now"),
             }
-            None => ProjectSettingsSpec::default(),
-        };
-        ProjectPolicy::try_from(spec).map_err(invalid)
+        }
+    }
+
+    pub(crate) async fn follow_settings(&self, client: Client, shutdown: Shutdown) {
+        let api = Api::<DynamicObject>::all_with(client, &kinds::settings());
+        let mut events = watcher(api, watcher::Config::default()).default_backoff().boxed();
+        let mut listed = Vec::new();
+        while let Some(Some(event)) = shutdown.or(events.next()).await {
+            match event {
+                Ok(Event::Init) => listed.clear(),
+                Ok(Event::InitApply(object)) => listed.push(object),
+                Ok(Event::InitDone) => {
+                    let there: HashSet<String> = listed.iter().filter_map(of).collect();
+                    self.seen().settings.retain(|namespace, _| there.contains(namespace));
+                    listed.drain(..).for_each(|object| self.take(&object));
+                    self.read.send_modify(|read| read.1 = true);
+                    self.wake(Wake::All);
+                }
+                Ok(Event::Apply(object)) => {
+                    self.take(&object);
+                    of(&object).into_iter().for_each(|namespace| self.wake(Wake::Namespace(namespace)));
+                }
+                Ok(Event::Delete(object)) => {
+                    if let Some(namespace) = of(&object) {
+                        self.seen().settings.remove(&namespace);
+                        self.wake(Wake::Namespace(namespace));
+                    }
+                }
+                Err(error) => tracing::warn!(error = %chain(&error), "settings are not followed for now"),
+            }
+        }
+    }
+
+    fn take(&self, object: &DynamicObject) {
+        let Some(namespace) = of(object) else { return };
+        let mut seen = self.seen();
+        match settings(object).and_then(policy) {
+            Ok(policy) => drop(seen.settings.insert(namespace, Project::Policy(Box::new(policy)))),
+            // The last valid ones stay in force, as they do for the server.
+            Err(why) => drop(seen.settings.entry(namespace).or_insert(Project::Unreadable(why))),
+        }
+    }
+
+    fn wake(&self, wake: Wake) {
+        // Nobody listens only at the end.
+        let _ = self.wake.send(wake);
+    }
+
+    fn seen(&self) -> MutexGuard<'_, Seen> {
+        self.seen.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-fn complain(error: Option<watcher::Error>) {
-    if let Some(error) = error {
-        tracing::warn!(error = %telemetry::field::chain(&error), "projects are not followed for now");
+/// Whose settings these are.
+fn of(object: &DynamicObject) -> Option<String> {
+    (object.name_any() == project::NAME).then(|| object.namespace())?
+}
+
+/// What the settings say.
+///
+/// # Errors
+/// Each field that is wrong.
+pub(crate) fn settings(object: &DynamicObject) -> Result<ProjectSettingsSpec, String> {
+    let spec = object.data.get("spec").cloned().unwrap_or_else(|| json!({}));
+    let document = json!({"apiVersion": resources::API_VERSION, "kind": "ProjectSettings", "spec": spec});
+    Ok(project::read(&document).map_err(|error| error.to_string())?.spec)
+}
+
+/// What they mean.
+///
+/// # Errors
+/// As [`settings`].
+pub(crate) fn policy(spec: ProjectSettingsSpec) -> Result<ProjectPolicy, String> {
+    ProjectPolicy::try_from(spec).map_err(|error| error.to_string())
+}
+
+/// Of a project without settings.
+fn unset() -> Project {
+    match policy(ProjectSettingsSpec::default()) {
+        Ok(policy) => Project::Policy(Box::new(policy)),
+        Err(why) => Project::Unreadable(why),
     }
 }

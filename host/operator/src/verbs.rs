@@ -14,10 +14,10 @@ pub struct Verbs {
 
 #[derive(Debug, Subcommand)]
 enum Verb {
-    /// Work on the cluster that this runs on, or that KUBECONFIG names.
-    Run(Box<RunArgs>),
     /// Print the CustomResourceDefinitions as YAML, for `kubectl apply --server-side -f -`.
     Crds,
+    /// Run sessions: make pods of AgenticSessions, and keep their status.
+    Run(Box<RunArgs>),
 }
 
 impl Verbs {
@@ -25,8 +25,8 @@ impl Verbs {
     #[must_use]
     pub fn run(self) -> ExitCode {
         let done = match self.verb {
-            Verb::Run(args) => run::run(*args).map_err(|error| telemetry::field::chain(&error)),
             Verb::Crds => print_definitions(),
+            Verb::Run(args) => run::run(*args).map_err(|error| telemetry::field::chain(&error)),
         };
         match done {
             Ok(()) => ExitCode::SUCCESS,

@@ -30,6 +30,9 @@ use utoipa::ToSchema;
 const KIND: &str = "ProjectSettings";
 /// What the object is called on a cluster, where a project has one.
 pub const NAME: &str = "projectsettings";
+const GROUP_ACCESS_NOT_IMPLEMENTED: &str = "GroupAccessNotImplemented";
+/// Reasons of warnings that are true of one machine and not of a cluster.
+pub const OF_ONE_MACHINE: [&str; 1] = [GROUP_ACCESS_NOT_IMPLEMENTED];
 /// What the established field holds where it is not written.
 const INACTIVITY_SECONDS: u64 = 86_400;
 
@@ -86,7 +89,8 @@ pub struct ProjectSettingsSpec {
     /// Which plugins run here, with what.
     pub plugins: Plugins,
 
-    /// Groups and what they may do in the project. Not implemented: answered by a condition.
+    /// Groups and what they may do in the project: on a cluster each becomes a RoleBinding. One machine knows no groups, and
+    /// answers by a condition.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 128))]
     pub group_access: Vec<GroupAccess>,
@@ -273,7 +277,7 @@ impl TryFrom<ProjectSettingsSpec> for ProjectPolicy {
         not_implemented(
             &mut warnings,
             [
-                (!group_access.is_empty(), "groupAccess", "GroupAccessNotImplemented"),
+                (!group_access.is_empty(), "groupAccess", GROUP_ACCESS_NOT_IMPLEMENTED),
                 (runner_secrets_name.is_some(), "runnerSecretsName", "RunnerSecretsNotImplemented"),
                 (!repositories.is_empty(), "repositories", "RepositoriesNotImplemented"),
                 (mcp_servers.is_some(), "mcpServers", "McpNotImplemented"),

@@ -27,10 +27,10 @@ use tokio::{
     time::{Instant, timeout},
 };
 
-/// How long the hello waits for the canaries of a launcher that was started beside the runner, and of one that comes when
-/// its container does.
-const CANARIES: Duration = Duration::from_secs(1);
-const CONTAINER: Duration = Duration::from_secs(10);
+/// How long the hello of a session that needs programs waits for the canaries of a launcher that was started beside the
+/// runner, and of one that comes when its container does, whose image may have to be pulled. What is not said then is refused.
+const CANARIES: Duration = Duration::from_secs(30);
+const CONTAINER: Duration = Duration::from_secs(100);
 /// Of a drain's time, what is left for the goodbye.
 const GOODBYE: Duration = Duration::from_millis(200);
 

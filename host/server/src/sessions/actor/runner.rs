@@ -93,11 +93,10 @@ impl Actor {
             Ok(material) => material,
             Err(missing) => return self.fail_or_log(missing.reason, &missing.message).await,
         };
-        if let Some(broken) = link.hello.confinement.iter().find(|property| !property.holds)
-            && self.accepted.needs_programs
+        if self.accepted.needs_programs
+            && let Some(why) = not_confined(&link.hello.confinement)
         {
-            let Property { name, detail, .. } = broken;
-            let message = format!("native programs are refused here: {name} does not hold ({detail})");
+            let message = format!("native programs are refused here: {why}");
             return self.fail_or_log(Reason::NotConfined, &message).await;
         }
         self.artifacts =
@@ -478,6 +477,15 @@ fn new_event(epoch: Epoch, event: Sequenced) -> NewEvent {
     NewEvent { origin: Some(Origin { epoch, runner_seq }), event }
 }
 
+/// Why native programs cannot be run where this was found; what nobody said does not hold.
+fn not_confined(found: &[Property]) -> Option<String> {
+    if found.is_empty() {
+        return Some("what runs them did not say what it can keep from them; is its image there?".to_owned());
+    }
+    let Property { name, detail, .. } = found.iter().find(|property| !property.holds)?;
+    Some(format!("{name} does not hold ({detail})"))
+}
+
 /// Whether a runner may write this kind.
 fn may_write(event: &Event) -> bool {
     match (event.author(), event) {
@@ -501,7 +509,22 @@ fn names_host(hosts: &[String], url: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use protocol::exec::PropertyName;
     use serde_json::json;
+
+    #[test]
+    fn what_programs_need_is_said_or_refused() {
+        let property = |holds| Property {
+            name: PropertyName::Files,
+            mechanism: "Landlock".to_owned(),
+            holds,
+            detail: "no Landlock".to_owned(),
+        };
+        assert!(not_confined(&[]).unwrap().contains("did not say"));
+        assert_eq!(not_confined(&[property(true)]), None);
+        let why = not_confined(&[property(true), property(false)]).unwrap();
+        assert!(why.contains("does not hold (no Landlock)"), "{why}");
+    }
 
     #[test]
     fn only_the_server_writes_its_kinds() {

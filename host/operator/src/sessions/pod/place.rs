@@ -1,0 +1,128 @@
+//! What the containers may use, and which nodes they may use it on.
+
+use crate::sessions::judge::Wish;
+use k8s_openapi::{
+    api::core::v1::{
+        Affinity, NodeAffinity, NodeSelector, NodeSelectorRequirement, NodeSelectorTerm,
+        ResourceRequirements, Toleration,
+    },
+    apimachinery::pkg::api::resource::Quantity as Amount,
+};
+use resources::{
+    Quantity,
+    session::placement::{
+        Gpu, ResourceOverrides, Resources, TaintEffect, Toleration as Wanted, TolerationOperator,
+    },
+};
+use std::collections::BTreeMap;
+
+/// The agent loop and its plugins: little most of the time, bounded at all times.
+const RUNNER: [(&str, &str, &str); 2] = [("cpu", "50m", "2"), ("memory", "64Mi", "512Mi")];
+/// Native programs, where a session does not say.
+const TOOLS: [(&str, &str, &str); 2] = [("cpu", "100m", "2"), ("memory", "128Mi", "2Gi")];
+const TOOLS_MEMORY_BYTES: u64 = 2 << 30;
+
+pub(super) fn amount(text: &str) -> Amount {
+    Amount(text.to_owned())
+}
+
+pub(super) fn runner() -> ResourceRequirements {
+    requirements(RUNNER.map(|(name, request, limit)| (name.to_owned(), amount(request), amount(limit))))
+}
+
+/// What a session says is what it gets: request and limit.
+pub(super) fn tools(resources: &Resources, overrides: &ResourceOverrides) -> ResourceRequirements {
+    let wish = |name: &str| match name {
+        "cpu" => resources.cpu.as_ref().or(overrides.cpu.as_ref()),
+        _ => resources.memory.as_ref().or(overrides.memory.as_ref()),
+    };
+    let amounts = TOOLS.map(|(name, request, limit)| {
+        let said = wish(name).map(|wish| amount(wish.as_str()));
+        (
+            name.to_owned(),
+            said.clone().unwrap_or_else(|| amount(request)),
+            said.unwrap_or_else(|| amount(limit)),
+        )
+    });
+    let gpu = resources.gpu.iter().map(|gpu| {
+        let count = amount(&gpu.count.to_string());
+        (extended(gpu).to_owned(), count.clone(), count)
+    });
+    requirements(amounts.into_iter().chain(gpu))
+}
+
+/// Bytes that native programs may take together.
+pub(super) fn memory(wish: &Wish) -> u64 {
+    let said = wish.resources.memory.as_ref().or(wish.overrides.memory.as_ref());
+    said.map_or(TOOLS_MEMORY_BYTES, Quantity::units)
+}
+
+fn requirements(amounts: impl IntoIterator<Item = (String, Amount, Amount)>) -> ResourceRequirements {
+    let (mut requests, mut limits) = (BTreeMap::new(), BTreeMap::new());
+    for (name, request, limit) in amounts {
+        requests.insert(name.clone(), request);
+        limits.insert(name, limit);
+    }
+    ResourceRequirements { claims: None, limits: Some(limits), requests: Some(requests) }
+}
+
+fn extended(gpu: &Gpu) -> &str {
+    gpu.resource.as_deref().unwrap_or("nvidia.com/gpu")
+}
+
+/// Which nodes have such a GPU, and the taint that nodes with a GPU usually have.
+pub(super) fn gpu(gpu: Option<&Gpu>) -> (Option<Affinity>, Vec<Toleration>) {
+    let Some(gpu) = gpu else { return (None, vec![]) };
+    let domain = extended(gpu).split('/').next().unwrap_or_default();
+    let requirement = |label: &str, operator: &str, value: String| NodeSelectorRequirement {
+        key: format!("{domain}/{label}"),
+        operator: operator.to_owned(),
+        values: Some(vec![value]),
+    };
+    let product = gpu.product.iter().map(|product| requirement("gpu.product", "In", product.clone()));
+    // The label is in MiB, and there is no "at least".
+    let memory = gpu.memory.iter().map(|least| {
+        let mebibytes = least.units().div_ceil(1 << 20);
+        requirement("gpu.memory", "Gt", mebibytes.saturating_sub(1).to_string())
+    });
+    let wanted: Vec<_> = product.chain(memory).collect();
+    let affinity = (!wanted.is_empty()).then(|| Affinity {
+        node_affinity: Some(NodeAffinity {
+            required_during_scheduling_ignored_during_execution: Some(NodeSelector {
+                node_selector_terms: vec![NodeSelectorTerm {
+                    match_expressions: Some(wanted),
+                    match_fields: None,
+                }],
+            }),
+            ..NodeAffinity::default()
+        }),
+        ..Affinity::default()
+    });
+    let toleration = Toleration {
+        key: Some(extended(gpu).to_owned()),
+        operator: Some("Exists".to_owned()),
+        effect: Some("NoSchedule".to_owned()),
+        ..Toleration::default()
+    };
+    (affinity, vec![toleration])
+}
+
+pub(super) fn toleration(wanted: &Wanted) -> Toleration {
+    let Wanted { key, operator, value, effect, toleration_seconds } = wanted;
+    let operator = operator.map(|operator| match operator {
+        TolerationOperator::Equal => "Equal",
+        TolerationOperator::Exists => "Exists",
+    });
+    let effect = effect.map(|effect| match effect {
+        TaintEffect::NoSchedule => "NoSchedule",
+        TaintEffect::PreferNoSchedule => "PreferNoSchedule",
+        TaintEffect::NoExecute => "NoExecute",
+    });
+    Toleration {
+        key: key.clone(),
+        operator: operator.map(str::to_owned),
+        value: value.clone(),
+        effect: effect.map(str::to_owned),
+        toleration_seconds: *toleration_seconds,
+    }
+}
