@@ -47,7 +47,7 @@ enum Verb {
     E2e(E2eArgs),
     /// Run the benchmarks and write docs/benchmarks.md.
     Bench,
-    /// Write the generated files: docs/openapi.json, docs/tools.md, docs/cli.md, manifests/crds.
+    /// Write the generated files: docs/openapi.json, docs/tools.md, docs/cli.md, manifests/crds, manifests/policies/fields.yaml.
     Codegen,
     /// Make OCI images as archives, without a daemon.
     Image(ImageArgs),

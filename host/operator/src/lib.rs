@@ -7,6 +7,7 @@ mod clock;
 pub mod crds;
 mod kinds;
 mod leader;
+mod policies;
 mod projects;
 mod run;
 mod server;
