@@ -4,6 +4,8 @@
 #![cfg(test)]
 
 mod access;
+mod accounts;
+mod attack;
 mod harm;
 mod job;
 mod life;

@@ -7,6 +7,7 @@ use crate::{
     run::{Run, say, step},
 };
 use anyhow::Context;
+use std::path::Path;
 
 pub(crate) fn run() -> anyhow::Result<()> {
     let stage = binaries::build_all(Profile::Dev)?;
@@ -15,12 +16,14 @@ pub(crate) fn run() -> anyhow::Result<()> {
     write("docs/openapi.json", &Run::new(&vteam).args(["docs", "openapi"]).text()?)?;
     write("docs/cli.md", &Run::new(&vteam).args(["docs", "cli"]).text()?)?;
     write("docs/tools.md", &author::docs(&plugins::manifests()?))?;
-    definitions()
+    let operator = binaries::build_operator(Profile::Dev)?;
+    write("manifests/policies/fields.yaml", &Run::new(&operator).arg("policies").text()?)?;
+    definitions(&operator)
 }
 
 /// One file for each CustomResourceDefinition.
-fn definitions() -> anyhow::Result<()> {
-    let text = Run::new(binaries::build_operator(Profile::Dev)?).arg("crds").text()?;
+fn definitions(operator: &Path) -> anyhow::Result<()> {
+    let text = Run::new(operator).arg("crds").text()?;
     for document in text.split("---\n").filter(|document| !document.is_empty()) {
         let plural = document.lines().find_map(|line| line.trim().strip_prefix("plural: "));
         let plural = plural.context("a definition names its plural")?;

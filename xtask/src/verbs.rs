@@ -50,7 +50,7 @@ enum Verb {
         #[command(subcommand)]
         at: Option<Where>,
     },
-    /// Write the generated files: docs/openapi.json, docs/tools.md, docs/cli.md, manifests/crds.
+    /// Write the generated files: docs/openapi.json, docs/tools.md, docs/cli.md, manifests/crds, manifests/policies/fields.yaml.
     Codegen,
     /// Make OCI images as archives, without a daemon.
     Image(ImageArgs),

@@ -12,6 +12,7 @@ mod kinds;
 mod leader;
 mod metrics;
 mod others;
+mod policies;
 mod projects;
 mod run;
 mod server;

@@ -1,6 +1,6 @@
 //! The verbs of `vteam-operator`.
 
-use crate::{crds, run, settings::RunArgs};
+use crate::{crds, policies, run, settings::RunArgs};
 use clap::{Parser, Subcommand};
 use std::{io::Write, process::ExitCode};
 
@@ -16,6 +16,8 @@ pub struct Verbs {
 enum Verb {
     /// Print the CustomResourceDefinitions as YAML, for `kubectl apply --server-side -f -`.
     Crds,
+    /// Print the admission policies of fields that carry authority as YAML.
+    Policies,
     /// Run sessions: make pods of AgenticSessions, and keep their status.
     Run(Box<RunArgs>),
 }
@@ -25,8 +27,11 @@ impl Verbs {
     #[must_use]
     pub fn run(self) -> ExitCode {
         let done = match self.verb {
-            Verb::Crds => print_definitions(),
             Verb::Run(args) => run::run(*args).map_err(|error| telemetry::field::chain(&error)),
+            Verb::Crds => definitions().and_then(|text| print(&text)),
+            Verb::Policies => policies::yaml()
+                .map_err(|error| format!("the policies cannot be made: {error}"))
+                .and_then(|text| print(&text)),
         };
         match done {
             Ok(()) => ExitCode::SUCCESS,
@@ -39,9 +44,12 @@ impl Verbs {
     }
 }
 
-fn print_definitions() -> Result<(), String> {
-    let text = crds::all()
-        .and_then(|all| all.iter().map(crds::yaml).collect::<Result<String, _>>())
-        .map_err(|error| format!("the definitions cannot be made: {error}"))?;
+fn definitions() -> Result<String, String> {
+    crds::all()
+        .and_then(|all| all.iter().map(crds::yaml).collect())
+        .map_err(|error| format!("the definitions cannot be made: {error}"))
+}
+
+fn print(text: &str) -> Result<(), String> {
     std::io::stdout().write_all(text.as_bytes()).map_err(|error| format!("cannot write: {error}"))
 }

@@ -5,6 +5,7 @@
 //! Every field that is accepted is enforced by whoever uses the model type, or is named in a warning.
 
 mod accepted;
+pub mod authority;
 pub mod condition;
 mod invalid;
 pub mod mcp;

@@ -2,9 +2,11 @@
 //! machine whoever holds the token may do everything; on a cluster its API server decides.
 
 use crate::{problem::Problem, sessions::Caller};
-use axum::http::{HeaderMap, Method};
+use axum::http::{HeaderMap, Method, StatusCode};
 use futures::future::BoxFuture;
 use model::id::ProjectName;
+use resources::authority::{self, SESSIONS, SETTINGS};
+use serde_json::Value;
 
 /// Who callers are and what they may do.
 pub trait Callers: Send + Sync + 'static {
@@ -30,9 +32,6 @@ pub struct Access {
     pub name: Option<String>,
 }
 
-const SESSIONS: &str = "agenticsessions";
-const SETTINGS: &str = "projectsettings";
-
 /// The verb and resource of a route, by its method and template. `None`: whoever is known may.
 fn needed(method: &Method, route: &str) -> Option<(&'static str, &'static str)> {
     let rest = route.strip_prefix("/api/projects/{project}")?;
@@ -49,6 +48,36 @@ fn needed(method: &Method, route: &str) -> Option<(&'static str, &'static str)> 
         (None, "") if *method == Method::DELETE => ("delete", SETTINGS),
         (None, _) => ("update", SETTINGS),
     })
+}
+
+/// Before an object is written in place of another, or of none: each field that carries authority takes a verb of its own
+/// where it says something else now. A cluster refuses the same whatever it is written with; here it is told all at once.
+///
+/// # Errors
+/// 403, with each field and its verb.
+pub(crate) async fn fields(
+    callers: &dyn Callers,
+    caller: &Caller,
+    (resource, project): (&'static str, &ProjectName),
+    before: Option<&Value>,
+    now: &Value,
+) -> Result<(), Problem> {
+    let mut errors = Vec::new();
+    for authority in authority::changed(resource, before, Some(now)) {
+        let access = Access { verb: authority.verb, resource, project: project.clone(), name: None };
+        match callers.permit(caller, access).await {
+            Err(problem) if problem.status == StatusCode::FORBIDDEN => {
+                let (field, message) = (authority.field(), authority.message());
+                errors.push(resources::Problem { field, message });
+            }
+            other => other?,
+        }
+    }
+    if errors.is_empty() {
+        return Ok(());
+    }
+    let detail = errors.iter().map(|error| error.message.as_str()).collect::<Vec<_>>().join("; ");
+    Err(Problem { errors, ..Problem::forbidden(detail) })
 }
 
 /// What a request to this route asks leave for.
@@ -87,6 +116,38 @@ mod tests {
             }
         }
         insta::assert_snapshot!(table);
+    }
+
+    /// May do this and nothing else.
+    struct Only(&'static str);
+
+    impl Callers for Only {
+        fn identify<'a>(&'a self, _: &'a HeaderMap) -> BoxFuture<'a, Result<Caller, Problem>> {
+            Box::pin(async { Ok(Caller { name: "ada".into(), credential: None }) })
+        }
+
+        fn permit<'a>(&'a self, _: &'a Caller, access: Access) -> BoxFuture<'a, Result<(), Problem>> {
+            let may = access.verb == self.0;
+            Box::pin(async move { if may { Ok(()) } else { Err(Problem::forbidden("no")) } })
+        }
+    }
+
+    #[tokio::test]
+    async fn each_field_takes_its_verb() {
+        let spec = serde_json::json!({"permissionMode": "bypass", "budget": 5, "prompt": "p"});
+        let (caller, project) = (Only("").identify(&HeaderMap::new()).await.unwrap(), "p".parse().unwrap());
+        let check = async |may: &'static str, before: Option<&Value>, expected: &[&str]| {
+            let refused = fields(&Only(may), &caller, (SESSIONS, &project), before, &spec).await;
+            let problem = refused.err();
+            assert_eq!(problem.as_ref().map(|problem| problem.status), (!expected.is_empty()).then_some(403));
+            let errors = problem.into_iter().flat_map(|problem| problem.errors);
+            let refused: Vec<_> = errors.map(|error| error.message).collect();
+            assert_eq!(refused.len(), expected.len(), "{refused:?}");
+            assert!(refused.iter().zip(expected).all(|(said, verb)| said.contains(verb)), "{refused:?}");
+        };
+        check("get", None, &["bypass-approvals", "set-budget"]).await;
+        check("set-budget", None, &["bypass-approvals"]).await;
+        check("get", Some(&spec), &[]).await;
     }
 
     #[test]

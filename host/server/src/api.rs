@@ -14,6 +14,7 @@ mod view;
 
 use crate::{
     access::{self, Access, Callers},
+    audit::Record,
     broker::Broker,
     catalogue::Catalogue,
     problem::Problem,
@@ -146,23 +147,30 @@ async fn admit(State(api): State<Api>, mut request: Request, next: Next) -> Resp
         return next.run(request).await;
     }
     let route = request.extensions().get::<MatchedPath>().map(|route| route.as_str().to_owned());
-    let access = route.map(|route| access::of(request.method(), &route, request.uri().path()));
-    match admitted(&api, request.headers().clone(), access.transpose()).await {
+    let access =
+        route.as_deref().map_or(Ok(None), |route| access::of(request.method(), route, request.uri().path()));
+    let known = access.as_ref().ok().cloned().flatten();
+    let mut record = Record::new(request.method().clone(), route.as_deref(), known);
+    let response = match admitted(&api, request.headers().clone(), access, &mut record).await {
         Ok(caller) => {
             request.extensions_mut().insert::<Caller>(caller);
             next.run(request).await
         }
         Err(problem) => problem.into_response(),
-    }
+    };
+    record.answered(&response);
+    response
 }
 
 async fn admitted(
     api: &Api,
     headers: HeaderMap,
-    access: Result<Option<Option<Access>>, Problem>,
+    access: Result<Option<Access>, Problem>,
+    record: &mut Record,
 ) -> Result<Caller, Problem> {
     let caller = api.callers.identify(&headers).await?;
-    if let Some(access) = access?.flatten() {
+    record.by(&caller);
+    if let Some(access) = access? {
         api.callers.permit(&caller, access).await?;
     }
     Ok(caller)

@@ -6,6 +6,7 @@
 pub mod access;
 pub mod agui;
 pub mod api;
+mod audit;
 pub mod auth;
 pub mod broker;
 pub mod catalogue;

@@ -23,6 +23,14 @@ pub const HOST: &str = "host";
 pub const STATUS: &str = "status";
 pub const BYTES: &str = "bytes";
 pub const DURATION_MS: &str = "duration_ms";
+/// Of the target `audit`: the caller's name, the verb and resource that were asked leave for, the route, and whether it was
+/// `done`, `refused`, `failed` or `unanswered`.
+pub const WHO: &str = "who";
+pub const VERB: &str = "verb";
+pub const RESOURCE: &str = "resource";
+pub const PROJECT: &str = "project";
+pub const ROUTE: &str = "route";
+pub const OUTCOME: &str = "outcome";
 /// An error with its chain; see [`chain`].
 pub const ERROR: &str = "error";
 

@@ -41,13 +41,16 @@ pub enum LogError {
     Twice(#[source] Box<dyn std::error::Error + Send + Sync>),
 }
 
+/// Who did what is told at each level, unless the filter says otherwise of this target.
+const AUDIT: &str = "audit=info";
+
 /// Sets up the process's one log.
 ///
 /// # Errors
 /// When `filter` does not parse, or a log was set up before.
 pub fn init(filter: &str, format: Format, target: Target) -> Result<(), LogError> {
     let parsed = EnvFilter::builder()
-        .parse(filter)
+        .parse(format!("{AUDIT},{filter}"))
         .map_err(|source| LogError::Filter { filter: filter.to_owned(), source })?;
     // A line that cannot be written is lost. To complain of it on stderr would panic where that is what failed: on a full
     // disk.

@@ -27,7 +27,7 @@ pub(crate) struct Answer {
     pub(crate) err: String,
 }
 
-/// The cluster, with our definitions, which is made when there is none.
+/// The cluster, with all that is shipped but images, which is made when there is none.
 pub(crate) fn cluster() -> Arc<Cluster> {
     static SHARED: Mutex<Weak<Cluster>> = Mutex::new(Weak::new());
     let mut shared = SHARED.lock().unwrap_or_else(PoisonError::into_inner);
@@ -110,10 +110,10 @@ impl Cluster {
         }
     }
 
-    /// Installs the definitions that are committed. The server has nothing to warn of.
+    /// Installs what is committed. The server has nothing to warn of.
     fn define(&self) {
         let answer = self.kubectl(
-            &["apply", "--server-side", "--force-conflicts", "-k", &repository("manifests/crds")],
+            &["apply", "--server-side", "--force-conflicts", "-k", &repository("manifests/base")],
             "",
         );
         assert!(answer.good && answer.err.is_empty(), "{answer:?}");
@@ -176,7 +176,11 @@ impl Namespace {
         self.with_input(&[&["apply", "-f", "-"], flags].concat(), &object.to_string())
     }
 
-    fn with_input(&self, args: &[&str], stdin: &str) -> Answer {
+    pub(crate) fn name(&self) -> &str {
+        &self.name
+    }
+
+    pub(crate) fn with_input(&self, args: &[&str], stdin: &str) -> Answer {
         self.cluster.kubectl(&[&["--namespace", self.name.as_str()], args].concat(), stdin)
     }
 }

@@ -3,7 +3,7 @@
 use super::{
     Api,
     input::{Body, Document, Page, Path, Query},
-    projects::ProjectPath,
+    projects::{ProjectPath, may_change},
 };
 use crate::{
     catalogue::{Origin, Plugin, RemoveError, Standing, UploadError},
@@ -119,13 +119,15 @@ pub(crate) async fn approve(
     if let Some(more) = effects.iter().find(|effect| !asked.contains(*effect)) {
         return Err(Problem::invalid(format!("the plugin does not ask for {more}")));
     }
-    let mut spec = api.projects.get(&path.project)?.settings.spec.clone();
+    let before = api.projects.get(&path.project)?;
+    let mut spec = before.settings.spec.clone();
     spec.plugins.grants.retain(|grant| grant.digest != digest.as_str());
     spec.plugins.grants.push(Grant {
         digest: digest.to_string(),
         plugin: Some(path.plugin.to_string()),
         effects: effects.iter().map(ToString::to_string).collect(),
     });
+    may_change(&api, &caller, &before, &spec).await?;
     let project = api.projects.put(&caller, &path.project, spec).await?;
     Ok(Json(shown(&plugin, &project)))
 }

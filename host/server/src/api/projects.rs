@@ -5,10 +5,10 @@ use super::{
     input::{Document, Page, Path, Query},
     view,
 };
-use crate::{problem::Problem, sessions::Caller, settings::Project};
+use crate::{access, problem::Problem, sessions::Caller, settings::Project};
 use axum::{Extension, Json, extract::State, http::StatusCode};
 use model::id::{ProjectName, UnixMillis};
-use resources::{ProjectPolicy, ProjectSettings, ProjectSettingsSpec, project};
+use resources::{ProjectPolicy, ProjectSettings, ProjectSettingsSpec, authority::SETTINGS, project};
 use serde::Deserialize;
 use serde_json::{Value, json};
 use utoipa::ToSchema;
@@ -103,12 +103,27 @@ pub(crate) async fn put_settings(
     Path(path): Path<ProjectPath>,
     Document(document): Document,
 ) -> Result<Json<Value>, Problem> {
-    api.projects.get(&path.project)?;
+    let before = api.projects.get(&path.project)?;
     let settings = project::read(&document)?;
+    may_change(&api, &caller, &before, &settings.spec).await?;
     check_plugin_settings(&api, &settings.spec)?;
     check_persona(&api, &settings.spec)?;
     let project = api.projects.put(&caller, &path.project, settings.spec).await?;
     Ok(Json(with_status(&project)?))
+}
+
+/// The caller has the verbs of the settings that are changed.
+pub(super) async fn may_change(
+    api: &Api,
+    caller: &Caller,
+    before: &Project,
+    now: &ProjectSettingsSpec,
+) -> Result<(), Problem> {
+    let json = |spec: &ProjectSettingsSpec| {
+        serde_json::to_value(spec).map_err(|error| Problem::failed("the settings cannot be compared", &error))
+    };
+    let (old, new) = (json(&before.settings.spec)?, json(now)?);
+    access::fields(&*api.callers, caller, (SETTINGS, &before.name), Some(&old), &new).await
 }
 
 /// Each plugin's settings fit the schema that it brings.

@@ -7,6 +7,7 @@ use super::{
     view,
 };
 use crate::{
+    access, audit,
     problem::Problem,
     sessions::{Caller, NewSession, SessionView},
     settings::Project,
@@ -17,7 +18,7 @@ use model::{
     lifecycle::Phase,
     plan::Desired,
 };
-use resources::{Accepted, AgenticSession, AgenticSessionSpec, Source, session::Posted};
+use resources::{Accepted, AgenticSession, AgenticSessionSpec, Source, authority::SESSIONS, session::Posted};
 use serde::Deserialize;
 use serde_json::Value;
 use utoipa::ToSchema;
@@ -44,16 +45,24 @@ pub(crate) async fn create(
     Extension(caller): Extension<Caller>,
     Path(path): Path<ProjectPath>,
     Document(document): Document,
-) -> Result<(StatusCode, Json<Value>), Problem> {
+) -> Result<New, Problem> {
     let project = api.projects.get(&path.project)?;
     let posted = resources::session::read(&document)?;
     let (name, generate_name) = named(&posted, &path.project)?;
+    access::fields(&*api.callers, &caller, (SESSIONS, &path.project), None, &posted.raw).await?;
     let spec = posted.accept(&project.policy)?;
     possible(&api, &project, &spec).await?;
     let generate_name = generate_name.or_else(|| name.is_none().then(|| "session-".to_owned()));
     let new = NewSession { name, generate_name, spec };
-    let view = api.records.create(&api.sessions, &caller, &path.project, new).await?;
-    Ok((StatusCode::CREATED, Json(view::session(&view))))
+    Ok(created(&api.records.create(&api.sessions, &caller, &path.project, new).await?))
+}
+
+/// The answer about a session that was made.
+type New = (StatusCode, Extension<audit::Made>, Json<Value>);
+
+fn created(view: &SessionView) -> New {
+    let made = audit::Made(view.record.reference.name.clone());
+    (StatusCode::CREATED, Extension(made), Json(view::session(view)))
 }
 
 fn named(posted: &Posted, project: &ProjectName) -> Result<(Option<SessionName>, Option<String>), Problem> {
@@ -206,18 +215,18 @@ pub(crate) async fn copy(
     Extension(caller): Extension<Caller>,
     Session(session): Session,
     Document(document): Document,
-) -> Result<(StatusCode, Json<Value>), Problem> {
+) -> Result<New, Problem> {
     let asked: Option<Copy> =
         serde_json::from_value(document).map_err(|error| Problem::invalid(error.to_string()))?;
     let Copy { name } = asked.unwrap_or_default();
     let of = api.sessions.get(&session).await?.accepted;
     let project = api.projects.get(&session.project)?;
     let spec: AgenticSessionSpec = resources::session::read(&of.spec)?.spec;
+    access::fields(&*api.callers, &caller, (SESSIONS, &session.project), None, &of.spec).await?;
     let metadata = resources::session::Metadata { labels: of.labels, ..Default::default() };
     let accepted = Posted { metadata, spec, raw: of.spec }.accept(&project.policy)?;
     possible(&api, &project, &accepted).await?;
     let generate_name = Some(format!("{:.50}-", session.name.as_str()));
     let new = NewSession { name, generate_name, spec: accepted };
-    let view = api.records.create(&api.sessions, &caller, &session.project, new).await?;
-    Ok((StatusCode::CREATED, Json(view::session(&view))))
+    Ok(created(&api.records.create(&api.sessions, &caller, &session.project, new).await?))
 }

@@ -1,0 +1,76 @@
+//! Volumes of sessions.
+
+use crate::people::Project;
+use serde_json::{Value, json};
+
+const NAME: &str = "vteam-s-11111111-2222-3333-4444-555555555555";
+
+fn claim(name: &str, more: Value) -> Value {
+    let mut object = json!({"apiVersion": "v1", "kind": "PersistentVolumeClaim", "metadata": {"name": name},
+        "spec": {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "1Gi"}}}});
+    for (field, value) in more.as_object().unwrap() {
+        object["spec"][field] = value.clone();
+    }
+    object
+}
+
+#[test]
+fn only_the_operator_makes_and_changes_them() {
+    let project = Project::new("claims");
+    let policy = "vteam-session-claims";
+    // The last two make claims of templates and of ephemeral volumes.
+    let others = [
+        project.person("tenant"),
+        project.person("lord"),
+        project.root(),
+        project.person("system:serviceaccount:kube-system:statefulset-controller"),
+        project.person("system:serviceaccount:kube-system:ephemeral-volume-controller"),
+    ];
+    for person in &others {
+        person.may_not_create(
+            &claim(NAME, json!({})),
+            policy,
+            "write workspace.persistent in an AgenticSession",
+        );
+    }
+    project.operator().creates(&claim(NAME, json!({})));
+    let patch = |what: &'static str| ["patch", "pvc", NAME, "--type=merge", "-p", what];
+    for what in [
+        r#"{"spec":{"volumeName":"theirs"}}"#,
+        r#"{"metadata":{"labels":{"a":"b"}}}"#,
+        r#"{"metadata":{"ownerReferences":[{"apiVersion":"v1","kind":"ConfigMap","name":"c","uid":"u"}]}}"#,
+    ] {
+        for person in [project.person("tenant"), project.person("lord")] {
+            person.may_not(&patch(what), &Value::Null, policy, "is not changed by hand");
+        }
+    }
+    // A scheduler's note, and the binding.
+    let note = r#"{"metadata":{"annotations":{"volume.kubernetes.io/selected-node":"n"}}}"#;
+    project.person("lord").may(&patch(note), &Value::Null);
+    let binder = "system:serviceaccount:kube-system:persistent-volume-binder";
+    project.bind(binder, "Role", "everything");
+    project.person(binder).may(&patch(r#"{"spec":{"volumeName":"v"}}"#), &Value::Null);
+    project.person("tenant").creates(&claim("mine", json!({})));
+}
+
+#[test]
+fn nobody_copies_them_who_may_not_connect() {
+    let project = Project::new("clones");
+    let source = json!({"kind": "PersistentVolumeClaim", "name": NAME});
+    let clones = [json!({"dataSource": source}), json!({"dataSourceRef": source})];
+    for clone in clones {
+        let (policy, message) = ("vteam-session-clones", "takes the verb connect");
+        project.person("tenant").may_not_create(&claim("copy", clone.clone()), policy, message);
+        project.bind("tenant", "ClusterRole", "vteam-admin");
+        project.person("tenant").creates(&claim("copy", clone));
+        project.root().may(&["delete", "rolebinding", "tenant-vteam-admin"], &Value::Null);
+        project.root().may(&["delete", "pvc", "copy", "--wait=false"], &Value::Null);
+        project.root().may(
+            &["patch", "pvc", "copy", "--type=merge", "-p", r#"{"metadata":{"finalizers":null}}"#],
+            &Value::Null,
+        );
+    }
+    project
+        .person("tenant")
+        .creates(&claim("of-mine", json!({"dataSource": {"kind": "PersistentVolumeClaim", "name": "mine"}})));
+}

@@ -1,0 +1,118 @@
+//! Fields that carry authority.
+
+use crate::people::Project;
+use resources::authority::{AUTHORITIES, Authority, SESSIONS, changed};
+use serde_json::{Value, json};
+
+fn session(name: &str, spec: &Value) -> Value {
+    let mut object = json!({"apiVersion": resources::API_VERSION, "kind": "AgenticSession",
+        "metadata": {"name": name}, "spec": {"prompt": "p"}});
+    for (field, value) in spec.as_object().unwrap() {
+        object["spec"][field] = value.clone();
+    }
+    object
+}
+
+fn settings(spec: &Value) -> Value {
+    json!({"apiVersion": resources::API_VERSION, "kind": "ProjectSettings", "metadata": {"name": "projectsettings"}, "spec": spec})
+}
+
+/// A specification in which this field says something.
+fn saying(authority: &Authority) -> Value {
+    let digest = format!("sha256:{}", "0".repeat(64));
+    match *authority.path.last().unwrap() {
+        "permissionMode" => json!({"permissionMode": "bypass"}),
+        "budget" if authority.resource == SESSIONS => json!({"budget": 5}),
+        "budget" => json!({"defaults": {"budget": 5}}),
+        "environmentVariables" => json!({"environmentVariables": {"A": "b"}}),
+        "autoPushOnComplete" => json!({"autoPushOnComplete": true}),
+        "repos" => json!({"repos": [{"url": "https://x/y"}, {"url": "https://x/z", "autoPush": true}]}),
+        "priorityClass" => json!({"resourceOverrides": {"priorityClass": "high"}}),
+        "allowBypass" => json!({"permissions": {"allowBypass": true}}),
+        "fetchHosts" => json!({"permissions": {"fetchHosts": ["docs.rs"]}}),
+        "processNetwork" => json!({"permissions": {"processNetwork": "loopback"}}),
+        "maxBudget" => json!({"permissions": {"maxBudget": 10.5}}),
+        "grants" => json!({"plugins": {"grants": [{"digest": digest, "effects": ["fs.read"]}]}}),
+        "revoked" => json!({"plugins": {"revoked": [digest]}}),
+        "groupAccess" => json!({"groupAccess": [{"groupName": "g", "role": "admin"}]}),
+        "runnerSecretsName" => json!({"runnerSecretsName": "s"}),
+        other => panic!("what does {other} say?"),
+    }
+}
+
+/// Of each field: who may write the object but not the field is refused; who has the verb, and no other, is not.
+#[test]
+fn each_takes_its_verb() {
+    let project = Project::new("fields");
+    let write = |person: &str, resource: &str, verbs: &[&str]| {
+        let role = json!({"apiVersion": "rbac.authorization.k8s.io/v1", "kind": "Role", "metadata": {"name": person},
+            "rules": [{"apiGroups": ["vteam.ambient-code"], "resources": [resource], "verbs": verbs}]});
+        project.root().may(&["apply", "-f", "-"], &role);
+        project.bind(person, "Role", person);
+    };
+    for (at, authority) in AUTHORITIES.iter().enumerate() {
+        let Authority { resource, verb, .. } = authority;
+        let (spec, policy) = (saying(authority), format!("vteam-{resource}-fields"));
+        assert_eq!(changed(resource, None, Some(&spec)).collect::<Vec<_>>(), [authority], "REST agrees");
+        let object = if *resource == SESSIONS { session(&format!("s{at}"), &spec) } else { settings(&spec) };
+        let (without, with) = (format!("without-{resource}"), format!("with-{verb}-{resource}"));
+        let plain = ["create", "update", "patch", "delete", "get"];
+        write(&without, resource, &plain);
+        write(&with, resource, &[&plain[..], &[*verb]].concat());
+        project.person(&without).may_not_create(&object, &policy, &authority.message());
+        project.person(&with).creates(&object);
+        if *resource != SESSIONS {
+            // What stands there may stay, but neither go nor be removed with the rest.
+            let patch = |spec: Value| json!({"spec": spec}).to_string();
+            let patch_with = |spec: &str| {
+                ["patch", "ps", "projectsettings", "--type=merge", "--patch", spec].map(str::to_owned)
+            };
+            let named = patch_with(&patch(json!({"displayName": "d"})));
+            project.person(&without).may(&named.each_ref().map(String::as_str), &Value::Null);
+            let gone = patch_with(&patch(json!({authority.path[0]: null})));
+            let gone = gone.each_ref().map(String::as_str);
+            project.person(&without).may_not(&gone, &Value::Null, &policy, &authority.message());
+            let delete = ["delete", "ps", "projectsettings"];
+            project.person(&without).may_not(&delete, &Value::Null, &policy, &authority.message());
+            project.person(&with).may(&delete, &Value::Null);
+        }
+    }
+}
+
+#[test]
+fn our_roles_do_their_job() {
+    let project = Project::new("roles");
+    let (editor, admin) = (project.person("editor"), project.person("admin"));
+    editor.creates(&session(
+        "plain",
+        &json!({"permissionMode": "acceptEdits", "resources": {"cpu": 1}, "interactive": true}),
+    ));
+    editor.creates(&session("paid", &json!({"budget": 5, "environmentVariables": {"TZ": "UTC"}})));
+    let patch = |spec: Value| json!({"spec": spec}).to_string();
+    let stop = patch(json!({"operatingMode": "Stopped"}));
+    editor.may(&["patch", "as", "plain", "--type=merge", "--patch", &stop], &Value::Null);
+    editor
+        .may(&["patch", "as", "paid", "--type=merge", "--patch", &patch(json!({"budget": 6}))], &Value::Null);
+    let policy = "vteam-agenticsessions-fields";
+    editor.may_not_create(
+        &session("bold", &json!({"permissionMode": "bypass"})),
+        policy,
+        "takes the verb bypass-approvals",
+    );
+    admin.creates(&session(
+        "bold",
+        &json!({"permissionMode": "bypass", "resourceOverrides": {"priorityClass": "high"}}),
+    ));
+    // Who came later may work with what an admin made.
+    editor.may(&["patch", "as", "bold", "--type=merge", "--patch", &stop], &Value::Null);
+    editor.may(&["delete", "as", "bold"], &Value::Null);
+    admin.creates(&settings(
+        &json!({"permissions": {"allowBypass": true, "maxBudget": 9}, "defaults": {"budget": 1},
+        "groupAccess": [{"groupName": "g", "role": "edit"}], "runnerSecretsName": "s"}),
+    ));
+    admin.may(&["delete", "ps", "projectsettings"], &Value::Null);
+    // A namespace that is deleted is emptied by the cluster's own.
+    admin.creates(&settings(&json!({"permissions": {"maxBudget": 9}})));
+    let controller = "system:serviceaccount:kube-system:namespace-controller";
+    project.person(controller).may(&["delete", "ps", "projectsettings"], &Value::Null);
+}

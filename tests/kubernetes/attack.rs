@@ -1,0 +1,134 @@
+//! Who may do much in a project, and not what takes a verb of its own: over REST, and to a runner that lives. What the policies say
+//! of each attack with kubectl is tested against an API server alone, in `host/operator/tests/cluster`.
+
+use crate::world::{Project, apply, eventually, kubectl, kubectl_with};
+use anyhow::{Context as _, ensure};
+use reqwest::Method;
+use serde_json::{Value, json};
+
+#[tokio::test]
+async fn a_field_that_carries_authority_takes_its_verb_over_rest() -> anyhow::Result<()> {
+    let project = Project::new("fields")?;
+    let (edit, admin) = (project.caller("edit")?, project.caller("admin")?);
+    let bold = json!({"interactive": true, "permissionMode": "bypass"});
+    let refused = edit.ask(Method::POST, "/agentic-sessions").json(&bold).send().await?;
+    assert_eq!(refused.status(), 403);
+    let problem: Value = refused.json().await?;
+    assert_eq!(problem["type"], "urn:vteam:problem:forbidden");
+    assert_eq!(problem["errors"][0]["field"], "spec.permissionMode: bypass");
+    assert!(
+        problem["detail"].to_string().contains("takes the verb bypass-approvals on agenticsessions"),
+        "{problem}"
+    );
+    assert!(project.list("agenticsessions")?.is_empty(), "nothing was written");
+    edit.create(json!({"interactive": true, "budget": 1, "environmentVariables": {"TZ": "UTC"}})).await?;
+
+    let settings = json!({"permissions": {"allowBypass": true, "maxBudget": 5}});
+    let put = async |caller: &crate::world::Caller, spec: &Value| {
+        anyhow::Ok(caller.ask(Method::PUT, "/settings").json(spec).send().await?.status())
+    };
+    assert_eq!(put(&edit, &settings).await?, 403);
+    // Who may write settings, and none of what carries authority in them.
+    let (at, group) = (&project.name, "rbac.authorization.k8s.io");
+    apply(
+        &json!({"apiVersion": format!("{group}/v1"), "kind": "Role", "metadata": {"name": "plain", "namespace": at},
+        "rules": [{"apiGroups": ["vteam.ambient-code"], "resources": ["projectsettings"], "verbs": ["get", "create", "update"]}]}),
+    )?;
+    apply(
+        &json!({"apiVersion": format!("{group}/v1"), "kind": "RoleBinding", "metadata": {"name": "plain", "namespace": at},
+        "roleRef": {"apiGroup": group, "kind": "Role", "name": "plain"},
+        "subjects": [{"kind": "ServiceAccount", "name": "nobody", "namespace": at}]}),
+    )?;
+    let plain = project.caller("nobody")?;
+    assert_eq!(put(&plain, &settings).await?, 403);
+    assert_eq!(put(&plain, &json!({"displayName": "d"})).await?, 200);
+    assert_eq!(put(&admin, &settings).await?, 200);
+    let made = admin.ask(Method::POST, "/agentic-sessions").json(&bold).send().await?;
+    ensure!(made.status() == 201, "{}", made.text().await?);
+    // A copy is a new session, and the one who copies its maker.
+    let name = made.json::<Value>().await?["metadata"]["name"].as_str().context("no name")?.to_owned();
+    let copied = edit.ask(Method::POST, &format!("/agentic-sessions/{name}/clone")).send().await?;
+    assert_eq!(copied.status(), 403);
+    Ok(())
+}
+
+#[tokio::test]
+async fn nobody_gets_into_a_runner_or_passes_for_one() -> anyhow::Result<()> {
+    let project = Project::new("posing")?;
+    let at = project.name.as_str();
+    kubectl(&["-n", at, "create", "rolebinding", "tenant", "--clusterrole=edit", "--user=tenant"])?;
+    project.session("s", json!({"prompt": "Greet me.", "workspace": {"persistent": true}}))?;
+    let object = eventually("it waits for an approval", || {
+        let object = project.get("agenticsession", "s")?;
+        Ok((object["status"]["reason"] == "ApprovalPending").then_some(object))
+    })
+    .await
+    .with_context(|| project.about("s"))?;
+    let pod = object["status"]["podName"].as_str().context("no pod")?;
+
+    let refused = |args: &[&str], input: &str| {
+        let answer = kubectl_with(&[&["-n", at][..], args].concat(), input);
+        let error = answer.err().map(|error| error.to_string()).unwrap_or_default();
+        ensure!(error.contains("ValidatingAdmissionPolicy 'vteam-"), "{args:?}: {error}");
+        anyhow::Ok(())
+    };
+    for container in ["runner", "tools"] {
+        refused(&["--as=tenant", "exec", pod, "-c", container, "--", "true"], "")?;
+    }
+    refused(&["--as=tenant", "attach", pod, "-c", "tools"], "")?;
+    refused(&["--as=tenant", "label", "pod", pod, "a=b"], "")?;
+    refused(&["--as=tenant", "create", "token", "vteam-runner", "--audience=vteam-runner"], "")?;
+    // One as the operator's, by who may do everything; and by a template, whose pod its controller makes.
+    let mut posing = project.get("pod", pod)?;
+    let volume = posing["spec"]["volumes"].clone();
+    posing["metadata"] = json!({"name": "vteam-s-mine", "labels": posing["metadata"]["labels"]});
+    posing["spec"].as_object_mut().context("no spec")?.remove("nodeName");
+    refused(&["create", "-f", "-"], &posing.to_string())?;
+    let template = json!({"apiVersion": "batch/v1", "kind": "Job", "metadata": {"name": "posing"}, "spec": {"template": {"spec": {
+        "restartPolicy": "Never", "serviceAccountName": "vteam-runner", "volumes": volume,
+        "containers": [{"name": "c", "image": "i"}]}}}});
+    kubectl_with(&["-n", at, "--as=tenant", "create", "-f", "-"], &template.to_string())?;
+    eventually("the job is told why it has no pod", || {
+        let events = project.list("events")?;
+        let why = |event: &Value| event["message"].to_string().contains("vteam-runner-pods");
+        Ok(events.iter().any(why).then_some(()))
+    })
+    .await?;
+    // Who has the verb gets in.
+    kubectl(&["-n", at, "create", "rolebinding", "connect", "--clusterrole=vteam-admin", "--user=tenant"])?;
+    kubectl(&["-n", at, "--as=tenant", "exec", pod, "-c", "tools", "--", "true"])?;
+    // And the session goes on to its end, its volume with it.
+    kubectl(&["-n", at, "delete", "agenticsession", "s", "--cascade=orphan"])?;
+    eventually("the object is gone", || Ok(project.list("agenticsessions")?.is_empty().then_some(())))
+        .await?;
+    kubectl(&["-n", at, "delete", "pod", pod, "--grace-period=1"])?;
+    Ok(())
+}
+
+/// The API server finds nothing to complain of in the shipped policies.
+#[tokio::test]
+async fn the_policies_are_well_typed() -> anyhow::Result<()> {
+    let _installed = Project::new("typed")?;
+    eventually("each policy was checked", || {
+        let list = kubectl(&[
+            "get",
+            "validatingadmissionpolicies",
+            "-l",
+            "app.kubernetes.io/part-of=vteam",
+            "-o",
+            "json",
+        ])?;
+        let list: Value = serde_json::from_str(&list)?;
+        let policies = list["items"].as_array().context("no policies")?;
+        ensure!(policies.len() >= 10, "{} policies", policies.len());
+        for policy in policies {
+            if policy["status"]["observedGeneration"] != policy["metadata"]["generation"] {
+                return Ok(None);
+            }
+            let warnings = &policy["status"]["typeChecking"]["expressionWarnings"];
+            ensure!(warnings.is_null(), "{}: {warnings:#}", policy["metadata"]["name"]);
+        }
+        Ok(Some(()))
+    })
+    .await
+}
