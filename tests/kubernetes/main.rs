@@ -4,6 +4,7 @@
 #![cfg(test)]
 
 mod access;
+mod cli;
 mod harm;
 mod job;
 mod life;

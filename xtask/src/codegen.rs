@@ -2,6 +2,7 @@
 
 use crate::{
     binaries::{self, Profile},
+    cluster,
     machine::repository,
     plugins,
     run::{Run, say, step},
@@ -15,7 +16,21 @@ pub(crate) fn run() -> anyhow::Result<()> {
     write("docs/openapi.json", &Run::new(&vteam).args(["docs", "openapi"]).text()?)?;
     write("docs/cli.md", &Run::new(&vteam).args(["docs", "cli"]).text()?)?;
     write("docs/tools.md", &author::docs(&plugins::manifests()?))?;
-    definitions()
+    definitions()?;
+    manifests()
+}
+
+/// What `vteam install --render` prints: what kubectl's own kustomize makes of each overlay.
+fn manifests() -> anyhow::Result<()> {
+    let kubectl = cluster::programs()?.join("kubectl");
+    for overlay in ["dev", "production"] {
+        let text = Run::new(&kubectl)
+            .args(["kustomize", &format!("manifests/overlays/{overlay}")])
+            .dir(repository())
+            .text()?;
+        write(&format!("manifests/rendered/{overlay}.yaml"), &text)?;
+    }
+    Ok(())
 }
 
 /// One file for each CustomResourceDefinition.

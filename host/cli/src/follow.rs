@@ -166,7 +166,8 @@ impl<'a> Follow<'a> {
                 Ok(false)
             }
             Item::Away => {
-                self.note("the server is gone; this goes on when it is back (start one with: vteam up)")?;
+                let away = self.client.away();
+                self.note(&format!("the server is gone; this goes on when it is back{away}"))?;
                 Ok(false)
             }
         }
