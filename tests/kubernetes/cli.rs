@@ -123,7 +123,7 @@ impl Drop for Streamed {
 
 #[tokio::test]
 async fn a_run_outlives_the_server_that_it_follows() -> anyhow::Result<()> {
-    let (project, folder, data) = (Project::new("cli-follow")?, folder()?, tempfile::tempdir()?);
+    let (project, folder, data) = (Project::alone("cli-follow")?, folder()?, tempfile::tempdir()?);
     let config = data.path().join("kubeconfig");
     kubeconfig(&project, "edit", &config)?;
     let config = config.to_string_lossy();

@@ -61,7 +61,7 @@ async fn a_deleted_pod_is_the_truthful_end_of_an_ephemeral_workspace() -> anyhow
 
 #[tokio::test]
 async fn the_server_may_be_killed() -> anyhow::Result<()> {
-    let project = Project::new("server")?;
+    let project = Project::alone("server")?;
     project.session("s", json!({"prompt": "Greet me.", "permissionMode": "acceptEdits"}))?;
     waits(&project, "s").await?;
     kubectl(&["-n", SYSTEM, "delete", "pod", "vteam-server-0", "--grace-period=0", "--force"])?;

@@ -5,6 +5,7 @@
 
 mod access;
 mod cli;
+mod gate;
 mod harm;
 mod job;
 mod life;
