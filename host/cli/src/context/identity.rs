@@ -70,7 +70,7 @@ impl User {
 pub(crate) enum Identity {
     /// The context's user, by whatever the kubeconfig says: a token, a file, a plugin.
     Own(Arc<AuthLayer>),
-    Account(Account),
+    Account(Box<Account>),
 }
 
 /// A service account of the project.
@@ -85,12 +85,8 @@ pub(crate) struct Account {
 impl Identity {
     pub(super) fn account_of(client: kube::Client, project: &ProjectName, name: &str) -> Self {
         let accounts = Api::namespaced(client, project.as_str());
-        Self::Account(Account {
-            accounts,
-            project: project.clone(),
-            name: name.to_owned(),
-            token: Mutex::default(),
-        })
+        let (project, name) = (project.clone(), name.to_owned());
+        Self::Account(Box::new(Account { accounts, project, name, token: Mutex::default() }))
     }
 
     /// # Errors

@@ -17,7 +17,10 @@ use model::{
     lifecycle::Phase,
 };
 use serde_json::{Value, json};
-use std::path::{Path, PathBuf};
+use std::{
+    path::{Path, PathBuf},
+    time::Duration,
+};
 use telemetry::log::{self, Format, Target};
 
 pub(super) async fn run(settings: &Settings, args: &RunArgs) -> Outcome {
@@ -159,6 +162,20 @@ fn head(settings: &Settings, name: &SessionName, place: &Place) -> Outcome {
     settings.output.text(&(text + "\n"))
 }
 
+/// A server elsewhere may be away for a moment, as when its pod is replaced.
+async fn diff(settings: &Settings, client: &Client, name: &SessionName) -> Outcome<String> {
+    let tries = if settings.sees_folders() { 0 } else { 30 };
+    for _ in 0..tries {
+        match client.diff(name).await {
+            Err(failure) if failure.code == Code::Unreachable => {
+                tokio::time::sleep(Duration::from_secs(1)).await;
+            }
+            answered => return answered,
+        }
+    }
+    client.diff(name).await
+}
+
 /// Shows the diff and brings it back where that is wished for.
 async fn changes(
     settings: &Settings,
@@ -168,7 +185,7 @@ async fn changes(
     name: &SessionName,
     answers: &mut Answers,
 ) -> Outcome {
-    let diff = match client.diff(name).await {
+    let diff = match diff(settings, client, name).await {
         Ok(diff) => diff,
         Err(failure) if failure.code == Code::Conflict && matches!(on, Workspace::Itself(_)) => {
             let text = format!("what changed in the folder is not known: {failure}");
