@@ -13,6 +13,8 @@
     reason = "a benchmark, which shares the tests' harness"
 )]
 
+#[path = "../kubernetes/gate.rs"]
+mod gate;
 #[path = "../kubernetes/world.rs"]
 mod world;
 

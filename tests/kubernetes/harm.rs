@@ -61,7 +61,7 @@ async fn a_deleted_pod_is_the_truthful_end_of_an_ephemeral_workspace() -> anyhow
 
 #[tokio::test]
 async fn the_server_may_be_killed() -> anyhow::Result<()> {
-    let project = Project::new("server")?;
+    let project = Project::alone("server")?;
     project.session("s", json!({"prompt": "Greet me.", "permissionMode": "acceptEdits"}))?;
     waits(&project, "s").await?;
     kubectl(&["-n", SYSTEM, "delete", "pod", "vteam-server-0", "--grace-period=0", "--force"])?;
@@ -137,7 +137,7 @@ async fn the_operator_may_be_killed() -> anyhow::Result<()> {
 
 #[tokio::test]
 async fn an_upgrade_goes_by_under_a_session() -> anyhow::Result<()> {
-    let project = Project::new("upgrade")?;
+    let project = Project::alone("upgrade")?;
     project.session("u", json!({"prompt": "Greet me.", "permissionMode": "acceptEdits"}))?;
     waits(&project, "u").await?;
     let before = project.caller("edit")?.events("u").await?;

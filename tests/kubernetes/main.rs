@@ -6,6 +6,8 @@
 mod access;
 mod accounts;
 mod attack;
+mod cli;
+mod gate;
 mod harm;
 mod job;
 mod life;

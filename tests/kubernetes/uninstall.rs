@@ -12,7 +12,7 @@ const CLUSTER_WIDE: &str = "customresourcedefinitions,clusterroles,clusterrolebi
 #[tokio::test]
 #[ignore = "takes away what the others test; `cargo xtask e2e` runs it last"]
 async fn uninstalled_it_leaves_nothing() -> anyhow::Result<()> {
-    let project = Project::new("last")?;
+    let project = Project::alone("last")?;
     project.session("s", json!({"interactive": true, "workspace": {"persistent": true}, "prompt": "Greet me."}))?;
     eventually("it runs", || Ok((!project.list("pods")?.is_empty()).then_some(())))
         .await

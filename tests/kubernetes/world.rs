@@ -1,5 +1,6 @@
 //! The cluster with vteam on it, and a project for each test.
 
+use crate::gate;
 use anyhow::{Context as _, bail, ensure};
 use reqwest::{Certificate, Client, Method, RequestBuilder};
 use serde_json::{Value, json};
@@ -116,16 +117,26 @@ fn address() -> anyhow::Result<SocketAddr> {
 /// A project of a test's own; it goes with it.
 pub(crate) struct Project {
     pub(crate) name: String,
+    _pass: gate::Pass,
 }
 
 impl Project {
     pub(crate) fn new(name: &str) -> anyhow::Result<Self> {
+        Self::with(name, gate::with_others())
+    }
+
+    /// For a test that kills the server.
+    pub(crate) fn alone(name: &str) -> anyhow::Result<Self> {
+        Self::with(name, gate::alone())
+    }
+
+    fn with(name: &str, pass: gate::Pass) -> anyhow::Result<Self> {
         installed();
         let name = format!("{name}-{}", std::process::id());
         apply(&json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name, "labels": {
             "vteam.ambient-code/project": "true", "pod-security.kubernetes.io/enforce": "restricted",
         }}}))?;
-        let project = Self { name };
+        let project = Self { name, _pass: pass };
         for role in ["view", "edit", "admin"] {
             project.account(role, Some(&format!("vteam-{role}")))?;
         }

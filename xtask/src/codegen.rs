@@ -2,6 +2,7 @@
 
 use crate::{
     binaries::{self, Profile},
+    cluster,
     machine::repository,
     plugins,
     run::{Run, say, step},
@@ -18,7 +19,21 @@ pub(crate) fn run() -> anyhow::Result<()> {
     write("docs/tools.md", &author::docs(&plugins::manifests()?))?;
     let operator = binaries::build_operator(Profile::Dev)?;
     write("manifests/policies/fields.yaml", &Run::new(&operator).arg("policies").text()?)?;
-    definitions(&operator)
+    definitions(&operator)?;
+    manifests()
+}
+
+/// What `vteam install --render` prints: what kubectl's own kustomize makes of each overlay.
+fn manifests() -> anyhow::Result<()> {
+    let kubectl = cluster::programs()?.join("kubectl");
+    for overlay in ["dev", "production"] {
+        let text = Run::new(&kubectl)
+            .args(["kustomize", &format!("manifests/overlays/{overlay}")])
+            .dir(repository())
+            .text()?;
+        write(&format!("manifests/rendered/{overlay}.yaml"), &text)?;
+    }
+    Ok(())
 }
 
 /// One file for each CustomResourceDefinition.

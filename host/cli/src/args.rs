@@ -1,5 +1,9 @@
 //! The command line. What it says becomes [`crate::settings::Settings`] and a verb.
 
+mod server;
+
+pub(crate) use server::ServerArgs;
+
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use model::id::{AskId, PersonaKey, PluginId, ProjectName, SessionName};
 use std::{net::SocketAddr, path::PathBuf};
@@ -23,22 +27,11 @@ pub(crate) struct Global {
     /// Folder of database, sessions, sockets and token [default: $XDG_DATA_HOME/vteam].
     #[arg(long, global = true, env = "VTEAM_DATA_DIR", value_name = "DIR", hide_env_values = true)]
     pub(crate) data_dir: Option<PathBuf>,
-    /// Talk to this server over TCP instead of the local socket, such as http://127.0.0.1:7878.
-    #[arg(long, global = true, env = "VTEAM_SERVER", value_name = "URL", hide_env_values = true)]
-    pub(crate) server: Option<String>,
-    /// File with the bearer token [default: DATA_DIR/token].
-    #[arg(long, global = true, env = "VTEAM_TOKEN_FILE", value_name = "FILE", hide_env_values = true)]
-    pub(crate) token_file: Option<PathBuf>,
-    /// The project that sessions belong to.
-    #[arg(
-        long,
-        short,
-        global = true,
-        env = "VTEAM_PROJECT",
-        default_value = "default",
-        hide_env_values = true
-    )]
-    pub(crate) project: ProjectName,
+    #[command(flatten)]
+    pub(crate) at: ServerArgs,
+    /// The project that sessions belong to [default: the namespace of the context, else default].
+    #[arg(long, short, global = true, env = "VTEAM_PROJECT", hide_env_values = true)]
+    pub(crate) project: Option<ProjectName>,
     /// Answer as JSON; streams as one object per line.
     #[arg(long, global = true)]
     pub(crate) json: bool,
@@ -81,8 +74,10 @@ pub(crate) enum Verb {
     Plugins(PluginsVerb),
     /// List the personas that can work.
     Personas,
-    /// Say what this host can keep, and what is missing.
+    /// Say what this host can keep, and what is missing. With --context: what a cluster lacks.
     Doctor,
+    /// Print what a cluster is given to run vteam, for kubectl to apply.
+    Install(InstallArgs),
     /// Copy database, blobs, keys and settings of the data folder, also while a server runs.
     Backup {
         /// A folder that does not exist yet.
@@ -130,10 +125,31 @@ pub(crate) struct ClusterArgs {
 }
 
 #[derive(Debug, Args)]
+pub(crate) struct InstallArgs {
+    /// Print the YAML. Installing is kubectl's: vteam install --render | kubectl apply --server-side -f -
+    #[arg(long)]
+    pub(crate) render: bool,
+    /// For what kind of cluster: the same as `kubectl kustomize manifests/overlays/NAME`.
+    #[arg(long, value_enum, default_value = "production")]
+    pub(crate) overlay: Overlay,
+    /// The namespace that vteam is in there.
+    #[arg(long, value_name = "NAME", default_value = "vteam-system")]
+    pub(crate) namespace: ProjectName,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Overlay {
+    /// To try it: images as `cargo xtask image --dev` makes them, a scripted model, a project called demo.
+    Dev,
+    /// For a cluster that counts: put your registry in the place of registry.example.
+    Production,
+}
+
+#[derive(Debug, Args)]
 pub(crate) struct RunArgs {
     /// The task, in plain words.
     pub(crate) prompt: String,
-    /// Work on a private copy of this folder [default: an empty workspace].
+    /// Work on a private copy of this folder [default: an empty workspace]. A server that is elsewhere is sent it.
     #[arg(long, value_name = "FOLDER")]
     pub(crate) dir: Option<PathBuf>,
     /// Also copy what the folder's ignore files leave out.

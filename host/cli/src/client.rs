@@ -1,8 +1,14 @@
 //! The server's REST interface, as far as the command uses it. Over the local socket, or TCP.
 
+mod address;
+mod credential;
 mod stream;
+mod upload;
 
+pub(crate) use address::Address;
+pub(crate) use credential::Credential;
 pub(crate) use stream::Item;
+pub(crate) use upload::Parcel;
 
 use crate::exit::{Code, Failure, Outcome};
 use model::{
@@ -12,26 +18,20 @@ use model::{
 };
 use protocol::control::Ask;
 use reqwest::{Method, RequestBuilder, Response, StatusCode, header};
+use secrecy::ExposeSecret as _;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use serde_json::{Value, json};
-use std::{path::PathBuf, time::Duration};
+use std::time::Duration;
 
 /// Every request that is no stream ends within this.
 const DEADLINE: Duration = Duration::from_secs(60);
-
-/// Where the server is.
-#[derive(Debug, Clone)]
-pub(crate) enum Address {
-    Socket(PathBuf),
-    Url(String),
-}
 
 #[derive(Clone)]
 pub(crate) struct Client {
     http: reqwest::Client,
     base: String,
     address: Address,
-    token: String,
+    credential: Credential,
     project: ProjectName,
 }
 
@@ -72,23 +72,31 @@ struct FieldProblem {
 }
 
 impl Client {
-    pub(crate) fn new(address: Address, token: String, project: ProjectName) -> Outcome<Self> {
+    pub(crate) fn new(address: Address, credential: Credential, project: ProjectName) -> Outcome<Self> {
         let builder = reqwest::Client::builder().no_proxy().connect_timeout(Duration::from_secs(10));
-        let (builder, base) = match &address {
-            Address::Socket(path) => (builder.unix_socket(path.as_path()), "http://localhost".to_owned()),
-            Address::Url(url) => (builder, url.trim_end_matches('/').to_owned()),
-        };
+        let builder = address.prepare(builder)?;
         let http =
             builder.build().map_err(|e| Failure::of(Code::Failed, "cannot set up the HTTP client", &e))?;
-        Ok(Self { http, base, address, token, project })
+        Ok(Self { http, base: address.base(), address, credential, project })
     }
 
     pub(crate) fn project_name(&self) -> &ProjectName {
         &self.project
     }
 
-    fn request(&self, method: Method, path: &str) -> RequestBuilder {
-        self.http.request(method, format!("{}{path}", self.base)).bearer_auth(&self.token)
+    /// What a person can do while nobody answers.
+    pub(crate) fn away(&self) -> &'static str {
+        self.address.away()
+    }
+
+    /// As whom we talk, where that is worth a word.
+    pub(crate) fn acts_as(&self) -> Option<String> {
+        self.credential.acts_as()
+    }
+
+    async fn request(&self, method: Method, path: &str) -> Outcome<RequestBuilder> {
+        let token = self.credential.token().await?;
+        Ok(self.http.request(method, format!("{}{path}", self.base)).bearer_auth(token.expose_secret()))
     }
 
     fn project(&self, rest: &str) -> String {
@@ -101,11 +109,11 @@ impl Client {
 
     async fn send(&self, request: RequestBuilder) -> Outcome<Response> {
         let answer = request.send().await.map_err(|e| self.unreachable(&e))?;
-        if answer.status().is_success() { Ok(answer) } else { Err(refusal(answer).await) }
+        if answer.status().is_success() { Ok(answer) } else { Err(self.refusal(answer).await) }
     }
 
     async fn call(&self, method: Method, path: &str, body: Option<&Value>) -> Outcome<Response> {
-        let mut request = self.request(method, path).timeout(DEADLINE);
+        let mut request = self.request(method, path).await?.timeout(DEADLINE);
         if let Some(body) = body {
             request = request.json(body);
         }
@@ -117,16 +125,37 @@ impl Client {
     }
 
     fn unreachable(&self, error: &reqwest::Error) -> Failure {
-        let why = innermost(error);
         if error.is_builder() {
-            return Failure::new(Code::Failed, format!("the request cannot be made: {why}"));
+            return Failure::new(
+                Code::Failed,
+                format!("the request cannot be made: {}", address::cause(error)),
+            );
         }
-        Failure::new(Code::Unreachable, format!("no server answers {}", nobody(&self.address, why)))
+        Failure::new(Code::Unreachable, format!("no server answers {}", self.address.nobody(error)))
+    }
+
+    /// What a server that says no means for the person.
+    async fn refusal(&self, answer: Response) -> Failure {
+        let failure = refusal(answer).await;
+        match failure.code {
+            Code::Unauthorized => Failure::new(
+                failure.code,
+                format!("{failure} ({})", self.credential.what_to_do(&self.address)),
+            ),
+            _ => failure,
+        }
     }
 
     /// Whether a server answers and accepts our token.
     pub(crate) async fn version(&self) -> Outcome<Value> {
         self.get("/api/version").await
+    }
+
+    /// What the server says works less well than it should, and what to do.
+    pub(crate) async fn degraded(&self) -> Outcome<Vec<String>> {
+        let ready: Value = self.get("/ready").await?;
+        let parts = ready.get("degraded").and_then(Value::as_object).into_iter().flatten();
+        Ok(parts.map(|(part, why)| format!("{part}: {}", why.as_str().unwrap_or_default())).collect())
     }
 
     pub(crate) async fn create(&self, session: &Value) -> Outcome<Value> {
@@ -211,7 +240,7 @@ impl Client {
     }
 
     pub(crate) async fn upload(&self, component: Vec<u8>) -> Outcome<Value> {
-        let request = self.request(Method::POST, &self.project("plugins"));
+        let request = self.request(Method::POST, &self.project("plugins")).await?;
         let request =
             request.header(header::CONTENT_TYPE, "application/wasm").timeout(DEADLINE).body(component);
         decode(self.send(request).await?).await
@@ -258,23 +287,6 @@ fn continuation(page: &Value) -> Option<String> {
     (!token.is_null() && !text.is_empty()).then_some(text)
 }
 
-/// Where nobody answers, why, and what to do.
-fn nobody(address: &Address, why: impl std::fmt::Display) -> String {
-    match address {
-        Address::Socket(path) => format!("at {} ({why}); start one with: vteam up", path.display()),
-        Address::Url(url) if url.starts_with("https:") => format!(
-            "at {url} with TLS ({why}); `vteam up` speaks plain HTTP and only on its own machine: there, give --server \
-             http://127.0.0.1:PORT; from elsewhere, go through a tunnel (ssh -L) or a proxy that adds TLS"
-        ),
-        Address::Url(url) => format!("at {url} ({why}); start one with: vteam up --listen ADDRESS:PORT"),
-    }
-}
-
-/// What really happened; the causes above it repeat the request.
-fn innermost<'a>(error: &'a (dyn std::error::Error + 'static)) -> &'a (dyn std::error::Error + 'static) {
-    std::iter::successors(Some(error), |error| error.source()).last().unwrap_or(error)
-}
-
 fn as_json<T: Serialize>(value: &T) -> Outcome<Value> {
     serde_json::to_value(value).map_err(|e| Failure::of(Code::Failed, "cannot write the request", &e))
 }
@@ -299,7 +311,6 @@ async fn decode<T: DeserializeOwned>(answer: Response) -> Outcome<T> {
         .map_err(|e| Failure::of(Code::Failed, "the server's answer is not what this version expects", &e))
 }
 
-/// What a server that says no means for the person.
 async fn refusal(answer: Response) -> Failure {
     let status = answer.status();
     let code = match status {
@@ -318,12 +329,7 @@ async fn refusal(answer: Response) -> Failure {
     for error in problem.errors.iter().filter(|error| !said.contains(&error.message)).collect::<Vec<_>>() {
         said.push_str(&format!("\n  {}: {}", error.field, error.message));
     }
-    match code {
-        Code::Unauthorized => {
-            Failure::new(code, format!("{said} (is --token-file the one that `vteam up` names?)"))
-        }
-        _ => Failure::new(code, said),
-    }
+    Failure::new(code, said)
 }
 
 #[cfg(test)]
@@ -333,17 +339,6 @@ mod tests {
     #[test]
     fn segments_are_escaped() {
         assert_eq!(escape("a b/ü?"), "a%20b%2F%C3%BC%3F");
-    }
-
-    #[test]
-    fn who_does_not_answer_is_told_with_what_to_do() {
-        let check = |address: Address, part: &str| {
-            let told = nobody(&address, "refused");
-            assert!(told.contains("(refused)") && told.contains(part), "{told}");
-        };
-        check(Address::Socket("/run/api.sock".into()), "vteam up");
-        check(Address::Url("http://127.0.0.1:1".to_owned()), "vteam up --listen");
-        check(Address::Url("https://127.0.0.1:1".to_owned()), "http://127.0.0.1:PORT");
     }
 
     #[test]

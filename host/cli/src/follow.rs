@@ -14,8 +14,11 @@ use model::{
     lifecycle::{Phase, Reason},
 };
 use protocol::control::Ask;
-use std::{collections::VecDeque, io::Stdout};
+use std::{collections::VecDeque, io::Stdout, time::Duration};
 use tokio::signal::unix::{Signal, SignalKind, signal};
+
+/// Until what the server did not hear is said again.
+const AGAIN: Duration = Duration::from_secs(1);
 
 /// Who is asked.
 #[derive(Debug)]
@@ -123,6 +126,8 @@ impl<'a> Follow<'a> {
                     self.view.answered();
                     self.line(line).await?;
                 }
+                // The server did not hear it.
+                () = tokio::time::sleep(AGAIN), if self.owes_an_answer() => {}
                 () = pressed(&mut interrupts) => {
                     if until != Until::Settled || interrupted {
                         return self.left(until);
@@ -133,6 +138,11 @@ impl<'a> Follow<'a> {
                 }
             }
         }
+    }
+
+    /// Nobody else gives it, and nothing else may happen before.
+    fn owes_an_answer(&self) -> bool {
+        matches!((&self.answers, self.waiting.front()), (Answers::Yes, Some(Ask::Approval(_))))
     }
 
     /// A line for the person; nothing in JSON.
@@ -166,7 +176,8 @@ impl<'a> Follow<'a> {
                 Ok(false)
             }
             Item::Away => {
-                self.note("the server is gone; this goes on when it is back (start one with: vteam up)")?;
+                let away = self.client.away();
+                self.note(&format!("the server is gone; this goes on when it is back{away}"))?;
                 Ok(false)
             }
         }
@@ -215,8 +226,8 @@ impl<'a> Follow<'a> {
         }
         match (&self.answers, &ask) {
             (Answers::Yes, Ask::Approval(request)) => {
-                self.waiting.pop_front();
-                self.decide(&request.id, &ask::YES).await
+                let told = self.decide(&request.id, &ask::YES).await;
+                self.told(told)
             }
             (Answers::Person(_), Ask::Approval(request)) => {
                 self.prompt = Prompt::Approval(request.id.clone());
@@ -291,7 +302,7 @@ impl<'a> Follow<'a> {
     fn kept(&mut self, told: Outcome) -> Outcome<bool> {
         match told {
             Err(failure) if failure.code == Code::Unreachable => {
-                self.view.note(&failure.to_string())?;
+                self.note(&failure.to_string())?;
                 Ok(false)
             }
             told => told.map(|()| true),

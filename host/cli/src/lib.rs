@@ -7,6 +7,7 @@ mod apply;
 mod args;
 mod ask;
 mod client;
+mod context;
 mod embedded;
 mod exit;
 mod follow;

@@ -1,13 +1,14 @@
 //! What the command was told, checked, from flags and the environment. Nothing else reads the environment.
 
 use crate::{
-    args::{Global, ModelApi, ModelArgs},
-    client::{Address, Client},
+    args::{Global, ModelApi, ModelArgs, ServerArgs},
+    client::{Address, Client, Credential},
+    context::{self, Context},
     exit::{Code, Failure, Outcome},
     output::Output,
 };
 use model::id::ProjectName;
-use secrecy::SecretString;
+use secrecy::{ExposeSecret as _, SecretString};
 use std::{
     io::ErrorKind,
     net::IpAddr,
@@ -17,13 +18,27 @@ use std::{
 /// In the data folder.
 const TOKEN: &str = "token";
 
+/// Where the server is.
+#[derive(Debug)]
+pub(crate) enum Place {
+    /// The one of the data folder.
+    Here,
+    Url {
+        url: String,
+        ca: Option<PathBuf>,
+    },
+    /// That of a cluster.
+    Cluster(context::Named),
+}
+
 #[derive(Debug)]
 pub(crate) struct Settings {
     pub(crate) data_dir: PathBuf,
-    /// Somebody else's server; `None`: the one of the data folder.
-    pub(crate) server: Option<String>,
-    pub(crate) token_file: PathBuf,
-    pub(crate) project: ProjectName,
+    pub(crate) place: Place,
+    token: Option<SecretString>,
+    /// Where it was named.
+    token_file: Option<PathBuf>,
+    project: Option<ProjectName>,
     pub(crate) output: Output,
     pub(crate) log: Option<String>,
     /// Where `vteam-runner` and its siblings are.
@@ -34,17 +49,15 @@ pub(crate) struct Settings {
 
 impl Settings {
     pub(crate) fn read(global: Global) -> Outcome<Self> {
-        let Global { data_dir, server, token_file, project, json, log } = global;
+        let Global { data_dir, at, project, json, log } = global;
         let data_dir = absolute(&data_dir.map_or_else(default_data_dir, Ok)?)?;
-        if let Some(url) = &server {
-            check_server(url)?;
-        }
         let bin_dir = variable("VTEAM_BIN_DIR").map_or_else(beside_us, Ok)?;
         let plugins_dir = variable("VTEAM_PLUGINS_DIR").unwrap_or_else(|| plugins_beside(&bin_dir));
         Ok(Self {
-            token_file: token_file.map_or_else(|| Ok(data_dir.join(TOKEN)), |file| absolute(&file))?,
+            token: at.token.clone().map(SecretString::from),
+            token_file: at.token_file.as_deref().map(absolute).transpose()?,
+            place: Place::of(at)?,
             data_dir,
-            server,
             project,
             output: Output::new(json, colours_wanted()),
             log,
@@ -57,35 +70,126 @@ impl Settings {
         self.data_dir.join("run/api.sock")
     }
 
-    /// A client of the server that was named, or of this machine's.
-    pub(crate) fn client(&self) -> Outcome<Client> {
-        let address = match &self.server {
-            Some(url) => Address::Url(url.clone()),
-            None => Address::Socket(self.socket()),
-        };
-        Client::new(address, self.token()?, self.project.clone())
+    /// Where the token is, unless it was given itself.
+    pub(crate) fn token_file(&self) -> PathBuf {
+        self.token_file.clone().unwrap_or_else(|| self.data_dir.join(TOKEN))
     }
 
-    fn token(&self) -> Outcome<String> {
-        let file = &self.token_file;
-        let text = std::fs::read_to_string(file).map_err(|e| match e.kind() {
+    /// Whether the server sees this machine's folders.
+    pub(crate) fn sees_folders(&self) -> bool {
+        match &self.place {
+            Place::Here => true,
+            // TLS is not spoken by `vteam up` itself, so this is a machine or a cluster behind something.
+            Place::Url { url, .. } => !url.starts_with("https:"),
+            Place::Cluster(_) => false,
+        }
+    }
+
+    /// A client of the server that was named, or of this machine's.
+    pub(crate) async fn client(&self) -> Outcome<Client> {
+        let address = match &self.place {
+            Place::Here => Address::Socket(self.socket()),
+            Place::Url { url, ca } => {
+                Address::Url { url: url.clone(), ca: ca.as_deref().map(certificate).transpose()? }
+            }
+            Place::Cluster(named) => {
+                let context = Context::open(named, self.project.as_ref()).await?;
+                return context.connect(self.shown(&context)?).await;
+            }
+        };
+        Client::new(address, Credential::Token(self.token()?), self.project()?)
+    }
+
+    /// Where no context names another.
+    fn project(&self) -> Outcome<ProjectName> {
+        let standard = || {
+            let parsed = server::settings::DEFAULT.parse();
+            parsed.map_err(|e| Failure::of(Code::Failed, "there is no default project", &e))
+        };
+        self.project.clone().map_or_else(standard, Ok)
+    }
+
+    /// The cluster of the context that was named.
+    pub(crate) async fn context(&self) -> Outcome<Option<Context>> {
+        match &self.place {
+            Place::Cluster(named) => Context::open(named, self.project.as_ref()).await.map(Some),
+            Place::Here | Place::Url { .. } => Ok(None),
+        }
+    }
+
+    /// What the server of a context is shown: a token that was given, else the context's own.
+    pub(crate) fn shown(&self, context: &Context) -> Outcome<Credential> {
+        let given = self.token.is_some() || self.token_file.is_some();
+        if given { self.token().map(Credential::Token) } else { context.credential() }
+    }
+
+    fn token(&self) -> Outcome<SecretString> {
+        if let Some(token) = &self.token {
+            return checked(token.expose_secret(), &"--token");
+        }
+        let file = self.token_file();
+        let text = std::fs::read_to_string(&file).map_err(|e| match e.kind() {
             // The one that a server of this machine makes: none has run.
-            ErrorKind::NotFound if self.server.is_none() && *file == self.data_dir.join(TOKEN) => {
+            ErrorKind::NotFound if matches!(self.place, Place::Here) && self.token_file.is_none() => {
                 let text = "no server has run here yet; start one with: vteam up";
                 Failure::new(Code::Unreachable, format!("there is no token at {}: {text}", file.display()))
             }
             ErrorKind::NotFound => {
-                let text = "give --token-file the file that `vteam up` names";
+                let text =
+                    "give --token-file the file that `vteam up` names, or one with a token of the cluster";
                 Failure::new(Code::Unauthorized, format!("there is no token at {}: {text}", file.display()))
             }
             _ => Failure::of(Code::Unauthorized, &format!("cannot read the token {}", file.display()), &e),
         })?;
-        let token = text.trim();
-        if token.is_empty() || !token.bytes().all(|byte| byte.is_ascii_graphic()) {
-            return Err(Failure::new(Code::Unauthorized, format!("{} holds no token", file.display())));
-        }
-        Ok(token.to_owned())
+        checked(&text, &file.display())
     }
+}
+
+impl Place {
+    fn of(args: ServerArgs) -> Outcome<Self> {
+        let ServerArgs { server, ca, context, kubeconfig, service_account, system_namespace, .. } = args;
+        let misplaced = |flag: &str, with: &str| {
+            Failure::new(
+                Code::Usage,
+                format!("{flag} goes with {with} only: leave it out, or say which server"),
+            )
+        };
+        if context.is_some() || kubeconfig.is_some() {
+            if ca.is_some() {
+                return Err(misplaced("--ca", "--server"));
+            }
+            return Ok(Self::Cluster(context::Named {
+                context,
+                kubeconfig,
+                service_account,
+                system_namespace,
+            }));
+        }
+        if service_account.is_some() {
+            return Err(misplaced("--service-account", "--context"));
+        }
+        match server {
+            Some(url) => {
+                check_server(&url)?;
+                Ok(Self::Url { url, ca: ca.as_deref().map(absolute).transpose()? })
+            }
+            None if ca.is_some() => Err(misplaced("--ca", "--server")),
+            None => Ok(Self::Here),
+        }
+    }
+}
+
+fn checked(text: &str, from: &dyn std::fmt::Display) -> Outcome<SecretString> {
+    let token = text.trim();
+    if token.is_empty() || !token.bytes().all(|byte| byte.is_ascii_graphic()) {
+        return Err(Failure::new(Code::Unauthorized, format!("{from} holds no token")));
+    }
+    Ok(SecretString::from(token))
+}
+
+fn certificate(file: &Path) -> Outcome<Vec<u8>> {
+    std::fs::read(file)
+        .map_err(|e| Failure::of(Code::Usage, &format!("cannot read the CA {}", file.display()), &e))
 }
 
 /// Colours are wanted unless `NO_COLOR` is set to something (<https://no-color.org>).
@@ -217,31 +321,49 @@ fn check_server(url: &str) -> Outcome {
 mod tests {
     use super::*;
 
+    fn settings(line: &[&str]) -> Outcome<Settings> {
+        use clap::Parser as _;
+        let line = ["vteam", "personas"].iter().chain(line);
+        Settings::read(crate::args::Cli::parse_from(line).global)
+    }
+
     #[test]
     fn a_token_that_is_not_there_is_missing_or_nobody_has_run() {
         let dir = tempfile::tempdir().unwrap();
-        let file = |name: &str| dir.path().join(name);
+        let file = |name: &str| dir.path().join(name).display().to_string();
         std::fs::write(file("empty"), "\n").unwrap();
         std::fs::write(file("mine"), "abc\n").unwrap();
-        let check = |given: Option<&str>, server: Option<&str>, expected: Result<&str, Code>| {
-            let settings = Settings {
-                data_dir: dir.path().to_owned(),
-                server: server.map(str::to_owned),
-                token_file: file(given.unwrap_or(TOKEN)),
-                project: "default".parse().unwrap(),
-                output: Output::new(false, false),
-                log: None,
-                bin_dir: PathBuf::new(),
-                plugins_dir: PathBuf::new(),
-            };
-            let token = settings.token();
-            assert_eq!(token.as_deref().map_err(|failure| failure.code), expected, "{given:?} {server:?}");
+        let check = |line: &[&str], expected: Result<&str, Code>| {
+            let here = dir.path().to_str().unwrap();
+            let token = settings(&[&["--data-dir", here], line].concat()).unwrap().token();
+            let token = token.as_ref().map(|token| token.expose_secret());
+            assert_eq!(token.map_err(|failure| failure.code), expected, "{line:?}");
         };
-        check(None, None, Err(Code::Unreachable));
-        check(None, Some("http://127.0.0.1:1"), Err(Code::Unauthorized));
-        check(Some("none"), None, Err(Code::Unauthorized));
-        check(Some("empty"), None, Err(Code::Unauthorized));
-        check(Some("mine"), None, Ok("abc"));
+        check(&[], Err(Code::Unreachable));
+        check(&["--server", "http://127.0.0.1:1"], Err(Code::Unauthorized));
+        check(&["--token-file", &file("none")], Err(Code::Unauthorized));
+        check(&["--token-file", &file("empty")], Err(Code::Unauthorized));
+        check(&["--token-file", &file("mine")], Ok("abc"));
+        check(&["--token-file", &file("mine"), "--token", "xyz"], Ok("xyz"));
+        check(&["--token", " "], Err(Code::Unauthorized));
+    }
+
+    #[test]
+    fn what_belongs_to_another_server_is_refused() {
+        let check = |line: &[&str], fine: bool| {
+            let read = settings(&[&["--data-dir", "/d"], line].concat());
+            assert_eq!(
+                read.map_err(|failure| failure.code).err(),
+                (!fine).then_some(Code::Usage),
+                "{line:?}"
+            );
+        };
+        check(&["--context", "c", "--service-account", "a"], true);
+        check(&["--kubeconfig", "k"], true);
+        check(&["--server", "https://a.example", "--ca", "f"], true);
+        check(&["--service-account", "a"], false);
+        check(&["--ca", "f"], false);
+        check(&["--context", "c", "--ca", "f"], false);
     }
 
     #[test]

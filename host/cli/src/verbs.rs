@@ -3,6 +3,7 @@
 mod apply;
 mod docs;
 mod doctor;
+mod install;
 mod plugins;
 mod run;
 mod sessions;
@@ -19,8 +20,9 @@ pub(crate) async fn run(settings: &Settings, verb: Verb) -> Outcome {
         Verb::Run(args) => run::run(settings, &args).await,
         Verb::Sessions(verb) => sessions::run(settings, verb).await,
         Verb::Plugins(verb) => plugins::run(settings, verb).await,
-        Verb::Personas => personas(&settings.client()?, settings).await,
+        Verb::Personas => personas(&settings.client().await?, settings).await,
         Verb::Doctor => doctor::run(settings).await,
+        Verb::Install(args) => install::run(settings, &args),
         Verb::Backup { to } => up::backup(settings, &to).await,
         Verb::Completions { shell } => {
             let mut script = Vec::new();

@@ -274,6 +274,18 @@ impl Root {
         Ok(pending)
     }
 
+    /// Makes a link, which nothing here follows. Where something is already, that stays.
+    ///
+    /// # Errors
+    /// When a part of the way is no folder.
+    pub fn link(&self, path: &str, target: &Path) -> Result<(), FileError> {
+        let (folder, name) = self.parent(path)?;
+        match rustix::fs::symlinkat(target, &folder, name) {
+            Ok(()) | Err(Errno::EXIST) => Ok(()),
+            Err(error) => Err(failed(path, error)),
+        }
+    }
+
     /// Removes a file, a link or an empty folder.
     ///
     /// # Errors

@@ -2,6 +2,9 @@
 //! measured against. Afterwards only the session's runner and programs touch the copy; this module never reads it again.
 
 mod copy;
+mod pack;
+
+pub use pack::{Packed, pack};
 
 use model::lifecycle::Reason;
 use resources::Source;
@@ -138,14 +141,14 @@ pub fn prepare(
             folder(path, data)?;
             let rules =
                 copy::Rules { include_ignored: *include_ignored, baseline_only: false, own: data, max_bytes };
-            let left_out = copy::tree(path, &base, &rules)?;
+            let left_out = copy::tree(path, &mut copy::Copy(&base), &rules)?;
             copy::whole(&base, &work)?;
             left_out
         }
         Source::InPlace { path } => {
             // A link that is there is no change of the session's.
             let rules = copy::Rules { include_ignored: false, baseline_only: true, own: data, max_bytes };
-            let left_out = copy::tree(path, &base, &rules)?;
+            let left_out = copy::tree(path, &mut copy::Copy(&base), &rules)?;
             // Mounted there under another name.
             if left_out.own > 0 {
                 return Err(PrepareError::HoldsOwn(path.clone()));

@@ -2,14 +2,21 @@
 
 use super::Client;
 use crate::exit::{Code, Failure, Outcome};
+use bytes::Bytes;
 use eventsource_stream::Eventsource;
-use futures::{StreamExt, stream::BoxStream};
+use futures::{
+    StreamExt,
+    stream::{self, BoxStream},
+};
 use model::{
     event::{Live, Stored},
     id::{Seq, SessionName},
 };
-use reqwest::{Method, header};
+use reqwest::{Method, Response, header};
 use std::time::Duration;
+
+/// A server says something every fifteen seconds, if only that it is there.
+const QUIET: Duration = Duration::from_secs(60);
 
 /// Something in the stream.
 #[derive(Debug)]
@@ -21,9 +28,6 @@ pub(crate) enum Item {
     /// Nobody answers for now; it is tried again.
     Away,
 }
-
-/// Attempts without any event between them before we give up.
-const ATTEMPTS: u32 = 10;
 
 /// Gap-free and without doubles: it remembers where it is.
 pub(crate) struct Stream {
@@ -77,15 +81,16 @@ impl Stream {
         }
         self.failures += 1;
         let path = format!("{}?after={}", self.client.session(&self.name, "/events"), self.after);
-        let request = self.client.request(Method::GET, &path).header(header::ACCEPT, "text/event-stream");
-        match self.client.send(request).await {
+        match self.open(&path).await {
             Ok(answer) => {
-                let bytes = answer.bytes_stream().eventsource();
-                self.events = Some(bytes.map(|event| event.map_err(|e| e.to_string())).boxed());
+                let events = heard(answer).eventsource();
+                self.events = Some(events.map(|event| event.map_err(|e| e.to_string())).boxed());
                 Ok(())
             }
             Err(failure)
-                if failure.code == Code::Unreachable && self.after > Seq(0) && self.failures < ATTEMPTS =>
+                if failure.code == Code::Unreachable
+                    && self.after > Seq(0)
+                    && self.failures < self.client.address.attempts() =>
             {
                 Ok(())
             }
@@ -94,6 +99,11 @@ impl Stream {
             }
             Err(failure) => Err(failure),
         }
+    }
+
+    async fn open(&self, path: &str) -> Outcome<Response> {
+        let request = self.client.request(Method::GET, path).await?;
+        self.client.send(request.header(header::ACCEPT, "text/event-stream")).await
     }
 
     fn read(&mut self, event: &eventsource_stream::Event) -> Option<Item> {
@@ -107,6 +117,15 @@ impl Stream {
         self.after = stored.seq;
         Some(Item::Stored(Box::new(stored)))
     }
+}
+
+/// The body, until nothing is heard for so long that nobody can be there.
+fn heard(answer: Response) -> impl futures::Stream<Item = Result<Bytes, String>> {
+    stream::unfold(answer.bytes_stream().boxed(), async |mut bytes| {
+        let next = tokio::time::timeout(QUIET, bytes.next()).await;
+        let next = next.unwrap_or_else(|_| None)?;
+        Some((next.map_err(|e| e.to_string()), bytes))
+    })
 }
 
 impl std::fmt::Debug for Stream {

@@ -74,16 +74,18 @@ pub(super) async fn bring_back(
     };
     let folder = Folder::open(dir)
         .map_err(|e| Failure::of(Code::NotFound, &format!("cannot open {}", dir.display()), &e))?;
+    // A server elsewhere does not know where the folder is.
+    let to = if settings.sees_folders() { String::new() } else { format!(" --to {}", dir.display()) };
     let wanted = match consent {
         Consent::Given => true,
         Consent::Later => {
-            hint(settings, &format!("take them over with: vteam sessions apply {name}"))?;
+            hint(settings, &format!("take them over with: vteam sessions apply {name}{to}"))?;
             return Ok(nothing);
         }
         Consent::Ask(lines) => confirmed(settings, &format!("Apply to {}?", dir.display()), lines).await?,
     };
     if !wanted {
-        hint(settings, &format!("not applied; later: vteam sessions apply {name}"))?;
+        hint(settings, &format!("not applied; later: vteam sessions apply {name}{to}"))?;
         return Ok(nothing);
     }
     let (ready, left_out) = prepare(client, name, changes, &folder).await?;

@@ -14,10 +14,12 @@ pub(super) fn run(settings: &Settings, verb: DocsVerb) -> Outcome {
     }
 }
 
+const COMMAND: &str = "vteam";
+
 const HEAD: &str = "\
 # The command `vteam`
 
-Written by `cargo xtask codegen` from the command itself.
+Written by `cargo xtask codegen` from the command itself. The options of `vteam` hold for every verb; they are not repeated below.
 
 Every verb takes `--json`. Streams are then one event of the log per line; everything else is one JSON document.
 Colours and prompts appear only on a terminal; `NO_COLOR` switches colours off.
@@ -26,6 +28,23 @@ At a request for approval, type `o` or `y` to allow it once, `s` to allow the sa
 decline. Ctrl-C in `run` interrupts the run, and a second one leaves it alone; in `attach` and `logs -f` it only leaves.
 `run` takes the server of the data folder; where none runs, it starts one that ends with it, and other sessions go on when
 `vteam up` runs.
+
+## Another server
+
+* `--server https://HOST` with a token (`--token-file`, or `VTEAM_TOKEN`). `--ca FILE` is then the only CA that is trusted; without it
+  the system's are. A token as an argument (`--token`) can be read by everybody on the machine.
+* `--context NAME` of the kubeconfig: a port of the server is forwarded through the cluster's API server, with TLS up to the server
+  itself, which is known by the CA that it publishes (`vteam-server-ca`). The project is the context's namespace where
+  `--project` names no other. The server is shown your own token: that of the kubeconfig, of its file or of its plugin. Where
+  you are known by a client certificate there is none, so name an account of the project (`--service-account NAME`): a token of it is asked
+  for, for ten minutes at a time, and **sessions then belong to that account**. You need the role `vteam-connect` in the
+  server's namespace.
+* Such a server does not see this machine's folders: `run --dir` sends a copy of the folder, without `.git` and what ignore
+  files leave out, of at most 512 MiB when compressed and in at most two minutes. What changed comes back as ever: `--apply`, the question
+  at the end, or `vteam sessions apply NAME --to FOLDER`.
+* A stream that breaks is taken up where it was, also when the server's pod is replaced.
+* `vteam doctor --context NAME` says what a cluster lacks; `?` is what you may not look at.
+* `vteam install --render | kubectl apply --server-side -f -` installs what this command was built with.
 
 ## Exit codes
 
@@ -47,7 +66,8 @@ decline. Ctrl-C in `run` interrupts the run, and a second one leaves it alone; i
 
 | variable | meaning |
 |---|---|
-| `VTEAM_DATA_DIR`, `VTEAM_SERVER`, `VTEAM_TOKEN_FILE`, `VTEAM_PROJECT`, `VTEAM_LOG` | as the flags of the same names |
+| `VTEAM_DATA_DIR`, `VTEAM_SERVER`, `VTEAM_CA`, `VTEAM_TOKEN`, `VTEAM_TOKEN_FILE`, `VTEAM_CONTEXT`, `VTEAM_SERVICE_ACCOUNT`, `VTEAM_SYSTEM_NAMESPACE`, `VTEAM_PROJECT`, `VTEAM_LOG` | as the flags of the same names |
+| `KUBECONFIG` | the kubeconfig of `--context`; several are merged as kubectl does |
 | `ANTHROPIC_API_KEY` | key for Anthropic's models, for `up` and `run`; never given to a session |
 | `ANTHROPIC_BASE_URL` | another address of the same API, which gets that key |
 | `VTEAM_MODEL_URL`, `VTEAM_MODEL_KEY`, `VTEAM_MODEL_API` | another model API, its key, and `anthropic` or `openai`; it never gets `ANTHROPIC_API_KEY` |
@@ -60,12 +80,16 @@ fn reference() -> String {
     let mut command = Cli::command().term_width(100);
     command.build();
     let mut out = HEAD.to_owned();
-    section(&command, "vteam", &mut out);
+    section(&command, COMMAND, &mut out);
     out
 }
 
 fn section(command: &Command, path: &str, out: &mut String) {
-    let help = command.clone().bin_name(path).render_long_help().to_string();
+    let mut command = command.clone().bin_name(path);
+    if path != COMMAND {
+        command = command.mut_args(|arg| if arg.is_global_set() { arg.hide(true) } else { arg });
+    }
+    let help = command.render_long_help().to_string();
     out.push_str(&format!("## `{path}`\n\n```text\n{}\n```\n\n", help.trim_end()));
     for below in command.get_subcommands().filter(|c| !c.is_hide_set() && c.get_name() != "help") {
         section(below, &format!("{path} {}", below.get_name()), out);

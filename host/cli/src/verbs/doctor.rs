@@ -1,6 +1,9 @@
-//! `doctor`: what this host can keep, what is there, and what is missing, each with what to do.
+//! `doctor`: what this host can keep, or a cluster has, and what is missing, each with what to do.
+
+mod cluster;
 
 use crate::{
+    context::Context,
     embedded::confinement,
     exit::{Code, Failure, Outcome},
     settings::{Settings, Upstream},
@@ -10,17 +13,53 @@ use protocol::exec::Confinement;
 use serde::Serialize;
 use serde_json::Value;
 
-/// One line of the second table.
+/// One line of a table.
 #[derive(Debug, Serialize)]
 struct Finding {
     what: &'static str,
-    fine: bool,
+    /// `None`: it cannot be known from here.
+    fine: Option<bool>,
     detail: String,
 }
 
+impl Finding {
+    fn new(what: &'static str, fine: bool, detail: impl Into<String>) -> Self {
+        Self { what, fine: Some(fine), detail: detail.into() }
+    }
+
+    fn unknown(what: &'static str, detail: impl Into<String>) -> Self {
+        Self { what, fine: None, detail: detail.into() }
+    }
+}
+
 pub(super) async fn run(settings: &Settings) -> Outcome {
+    let broken = match settings.context().await? {
+        Some(context) => of_cluster(settings, &context).await?,
+        None => of_this_host(settings).await?,
+    };
+    if broken == 0 {
+        Ok(())
+    } else {
+        Err(Failure::new(Code::Unhealthy, format!("{broken} things need attention")))
+    }
+}
+
+async fn of_cluster(settings: &Settings, context: &Context) -> Outcome<usize> {
+    let findings = cluster::findings(context, settings.shown(context)).await;
+    let output = settings.output;
+    if output.json {
+        output.json(&serde_json::json!({ "findings": findings }))?;
+    } else {
+        let title = format!("the cluster of the context {}, project {}", context.name, context.project);
+        let text = format!("{}\n", output.style.bold(&render::line(&title.into(), 200)));
+        output.text(&(text + &lines(settings, &findings)))?;
+    }
+    Ok(broken(&findings))
+}
+
+async fn of_this_host(settings: &Settings) -> Outcome<usize> {
     let confinement = confinement(&settings.bin_dir).await?;
-    let version = match settings.client() {
+    let version = match settings.client().await {
         Ok(client) => client.version().await,
         Err(failure) => Err(failure),
     };
@@ -33,13 +72,24 @@ pub(super) async fn run(settings: &Settings) -> Outcome {
         server(version),
     ];
     show(settings, &confinement, &findings)?;
-    let broken = confinement.properties.iter().filter(|p| !p.holds).count()
-        + findings.iter().filter(|f| !f.fine).count();
-    if broken == 0 {
-        Ok(())
-    } else {
-        Err(Failure::new(Code::Unhealthy, format!("{broken} things need attention")))
-    }
+    Ok(confinement.properties.iter().filter(|p| !p.holds).count() + broken(&findings))
+}
+
+fn broken(findings: &[Finding]) -> usize {
+    findings.iter().filter(|finding| finding.fine == Some(false)).count()
+}
+
+fn lines(settings: &Settings, findings: &[Finding]) -> String {
+    let style = settings.output.style;
+    let line = |Finding { what, fine, detail }: &Finding| {
+        let mark = match fine {
+            Some(true) => style.green("✓"),
+            Some(false) => style.red("✗"),
+            None => style.yellow("?"),
+        };
+        format!("  {mark} {what:<15} {}\n", render::line(&detail.as_str().into(), 400))
+    };
+    findings.iter().map(line).collect()
 }
 
 fn show(settings: &Settings, confinement: &Confinement, findings: &[Finding]) -> Outcome {
@@ -66,9 +116,7 @@ fn show(settings: &Settings, confinement: &Confinement, findings: &[Finding]) ->
         text.push_str(&format!("  {} {what}\n", style.yellow("!")));
     }
     text.push_str(&format!("{}\n", style.bold("this installation")));
-    for finding in findings {
-        text.push_str(&format!("  {} {:<15} {}\n", mark(finding.fine), finding.what, line(&finding.detail)));
-    }
+    text.push_str(&lines(settings, findings));
     if properties.iter().any(|p| !p.holds) {
         text.push_str("\nUntil every property holds, Bash and its like are refused in sessions; everything else works.\n");
     }
@@ -77,15 +125,18 @@ fn show(settings: &Settings, confinement: &Confinement, findings: &[Finding]) ->
 
 fn kernel() -> Finding {
     let release = rustix::system::uname().release().to_string_lossy().into_owned();
-    let mut numbers = release.split(['.', '-']).map_while(|part| part.parse::<u32>().ok());
-    let version = (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0));
-    let fine = version >= (5, 13);
+    let fine = has_landlock(&release);
     let detail = if fine {
         format!("Linux {release}")
     } else {
         format!("Linux {release}: 5.13 is the least that has Landlock")
     };
-    Finding { what: "kernel", fine, detail }
+    Finding::new("kernel", fine, detail)
+}
+
+fn has_landlock(release: &str) -> bool {
+    let mut numbers = release.split(['.', '-']).map_while(|part| part.parse::<u32>().ok());
+    (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0)) >= (5, 13)
 }
 
 fn binaries(settings: &Settings) -> Finding {
@@ -98,7 +149,7 @@ fn binaries(settings: &Settings) -> Finding {
     } else {
         format!("{} not in {place}: run cargo xtask install, or set VTEAM_BIN_DIR", missing.join(", "))
     };
-    Finding { what: "programs", fine: missing.is_empty(), detail }
+    Finding::new("programs", missing.is_empty(), detail)
 }
 
 fn plugins(settings: &Settings) -> Finding {
@@ -110,24 +161,24 @@ fn plugins(settings: &Settings) -> Finding {
     } else {
         format!("none in {place}: run cargo xtask build-plugins, or set VTEAM_PLUGINS_DIR")
     };
-    Finding { what: "plugins", fine: count > 0, detail }
+    Finding::new("plugins", count > 0, detail)
 }
 
 fn data(settings: &Settings) -> Finding {
     let folder = &settings.data_dir;
     if !folder.join("vteam.db").is_file() {
-        return Finding { what: "data", fine: true, detail: format!("{} (nothing yet)", folder.display()) };
+        return Finding::new("data", true, format!("{} (nothing yet)", folder.display()));
     }
     match store::verify(folder) {
         Ok(verified) if verified.problems.is_empty() => {
-            Finding { what: "data", fine: true, detail: format!("{} (verified)", folder.display()) }
+            Finding::new("data", true, format!("{} (verified)", folder.display()))
         }
         Ok(verified) => {
             let detail =
                 format!("{}: {} problems; restore a backup", folder.display(), verified.problems.len());
-            Finding { what: "data", fine: false, detail }
+            Finding::new("data", false, detail)
         }
-        Err(error) => Finding { what: "data", fine: false, detail: telemetry::field::chain(&error) },
+        Err(error) => Finding::new("data", false, telemetry::field::chain(&error)),
     }
 }
 
@@ -137,28 +188,24 @@ fn model(version: Option<&Value>) -> Finding {
     if let Some(script) = script {
         let script = render::line(&script, 80);
         let detail = format!("{script}: the server that runs plays a script, no real model answers");
-        return Finding { what: "model", fine: true, detail };
+        return Finding::new("model", true, detail);
     }
     let upstream = Upstream::read(&crate::args::ModelArgs::default());
     let detail = upstream.as_ref().map_or_else(ToString::to_string, super::up::about);
     // Also without one: a server of somebody else's, or a script, may have it.
-    Finding { what: "model", fine: upstream.is_ok(), detail }
+    Finding::new("model", upstream.is_ok(), detail)
 }
 
 fn server(version: Outcome<Value>) -> Finding {
     match version {
         Ok(version) => {
             let version = super::cell(&version, "/version");
-            Finding {
-                what: "server",
-                fine: true,
-                detail: format!("runs, version {}", render::line(&version, 40)),
-            }
+            Finding::new("server", true, format!("runs, version {}", render::line(&version, 40)))
         }
         Err(failure) if failure.code == Code::Unreachable => {
-            Finding { what: "server", fine: true, detail: "does not run; `vteam up` starts it".to_owned() }
+            Finding::new("server", true, "does not run; `vteam up` starts it")
         }
-        Err(failure) => Finding { what: "server", fine: false, detail: failure.to_string() },
+        Err(failure) => Finding::new("server", false, failure.to_string()),
     }
 }
 

@@ -35,7 +35,7 @@ pub(super) async fn run(settings: &Settings, verb: PluginsVerb) -> Outcome {
         PluginsVerb::Add { file } => add(settings, &file).await,
         PluginsVerb::Approve { id, effects, yes } => approve(settings, &id, effects, yes).await,
         PluginsVerb::Rm { id } => {
-            settings.client()?.remove_plugin(&id).await?;
+            settings.client().await?.remove_plugin(&id).await?;
             if settings.output.json {
                 return settings.output.json(&json!({ "removed": id }));
             }
@@ -49,7 +49,7 @@ pub(super) async fn run(settings: &Settings, verb: PluginsVerb) -> Outcome {
 }
 
 async fn list(settings: &Settings) -> Outcome {
-    let client = settings.client()?;
+    let client = settings.client().await?;
     let plugins = client.plugins().await?;
     if settings.output.json {
         return settings.output.json(&plugins);
@@ -74,7 +74,7 @@ async fn list(settings: &Settings) -> Outcome {
 async fn inspect(settings: &Settings, id: &str) -> Outcome {
     let id: PluginId =
         id.parse().map_err(|e| Failure::of(Code::Usage, &format!("{id} is no file and no plugin"), &e))?;
-    let plugin = settings.client()?.plugin(&id).await?;
+    let plugin = settings.client().await?.plugin(&id).await?;
     if settings.output.json {
         return settings.output.json(&plugin);
     }
@@ -131,7 +131,7 @@ async fn add(settings: &Settings, file: &Path) -> Outcome {
     // Said here already, with the same words, before anything is sent.
     manifest::admit(&bytes, MAX_BYTES)
         .map_err(|e| Failure::of(Code::Forbidden, &format!("{}", file.display()), &e))?;
-    let plugin = settings.client()?.upload(bytes).await?;
+    let plugin = settings.client().await?.upload(bytes).await?;
     if settings.output.json {
         return settings.output.json(&plugin);
     }
@@ -144,7 +144,7 @@ async fn add(settings: &Settings, file: &Path) -> Outcome {
 }
 
 async fn approve(settings: &Settings, id: &PluginId, effects: Option<Vec<Effect>>, yes: bool) -> Outcome {
-    let client = settings.client()?;
+    let client = settings.client().await?;
     let plugin = client.plugin(id).await?;
     if !yes && !agreed(settings, &client, id, &plugin, effects.as_deref()).await? {
         return Err(Failure::new(Code::Forbidden, "not approved"));

@@ -1,5 +1,7 @@
 //! `run`: one task from the prompt to the changes in the person's folder.
 
+mod send;
+
 use super::{apply, up};
 use crate::{
     args::RunArgs,
@@ -8,21 +10,31 @@ use crate::{
     embedded::Embedded,
     exit::{Code, Failure, Outcome},
     follow::{Answers, End, Follow, Until},
-    settings::{Settings, Upstream, absolute},
+    settings::{Place as At, Settings, Upstream, absolute},
 };
-use model::{id::SessionName, lifecycle::Phase};
+use model::{
+    id::{Digest, SessionName},
+    lifecycle::Phase,
+};
 use serde_json::{Value, json};
-use std::path::{Path, PathBuf};
+use std::{
+    path::{Path, PathBuf},
+    time::Duration,
+};
 use telemetry::log::{self, Format, Target};
 
 pub(super) async fn run(settings: &Settings, args: &RunArgs) -> Outcome {
     let on = match (&args.dir, &args.in_place) {
         (Some(dir), _) => Workspace::CopyOf(folder("--dir", dir)?),
+        (None, Some(_)) if !settings.sees_folders() => {
+            let text = "--in-place needs a server on this machine: give --dir, which sends a copy and brings the changes back";
+            return Err(Failure::new(Code::Usage, text));
+        }
         (None, Some(dir)) => Workspace::Itself(folder("--in-place", dir)?),
         (None, None) => Workspace::Empty,
     };
     let place = Place::find(settings, args).await?;
-    let outcome = task(settings, args, &on, &place).await;
+    let outcome = task(settings, args, on, &place).await;
     let ended = place.leave(settings).await;
     outcome.and(ended)
 }
@@ -31,6 +43,11 @@ pub(super) async fn run(settings: &Settings, args: &RunArgs) -> Outcome {
 enum Workspace {
     Empty,
     CopyOf(PathBuf),
+    /// A copy that was sent to a server elsewhere.
+    Sent {
+        from: PathBuf,
+        blob: Digest,
+    },
     Itself(PathBuf),
 }
 
@@ -44,7 +61,7 @@ struct Place {
 
 impl Place {
     async fn find(settings: &Settings, args: &RunArgs) -> Outcome<Self> {
-        let running = match settings.client() {
+        let running = match settings.client().await {
             Ok(client) => client.version().await.map(|_| client),
             Err(failure) => Err(failure),
         };
@@ -54,7 +71,7 @@ impl Place {
                 "a server runs already and has its own model: give --script to `vteam up`, or another --data-dir",
             )),
             Ok(client) => Ok(Self { client, embedded: None, model: None }),
-            Err(failure) if failure.code == Code::Unreachable && settings.server.is_none() => {
+            Err(failure) if failure.code == Code::Unreachable && matches!(settings.place, At::Here) => {
                 Self::start(settings, args).await
             }
             Err(failure) => Err(failure),
@@ -72,7 +89,7 @@ impl Place {
         let about = up::about(&upstream);
         log_to_file(settings)?;
         let embedded = Embedded::start(settings, upstream, None).await?;
-        Ok(Self { client: settings.client()?, embedded: Some(embedded), model: Some(about) })
+        Ok(Self { client: settings.client().await?, embedded: Some(embedded), model: Some(about) })
     }
 
     async fn leave(self, settings: &Settings) -> Outcome {
@@ -106,7 +123,8 @@ fn log_to_file(settings: &Settings) -> Outcome {
         .map_err(|e| Failure::of(Code::Usage, "cannot set up the log", &e))
 }
 
-async fn task(settings: &Settings, args: &RunArgs, on: &Workspace, place: &Place) -> Outcome {
+async fn task(settings: &Settings, args: &RunArgs, on: Workspace, place: &Place) -> Outcome {
+    let on = &send::where_needed(settings, args, on, &place.client).await?;
     let created = place.client.create(&session(args, on)).await?;
     let name = name_of(&created)?;
     head(settings, &name, place)?;
@@ -135,10 +153,27 @@ fn head(settings: &Settings, name: &SessionName, place: &Place) -> Outcome {
     }
     let style = settings.output.style;
     let mut text = format!("{} {}\n", style.bold("session"), style.name(name.as_str()));
+    if let Some(account) = place.client.acts_as() {
+        text.push_str(&style.dim(&format!("it belongs to {account}\n")));
+    }
     if let Some(model) = &place.model {
         text.push_str(&style.dim(&format!("model: {model}\n")));
     }
     settings.output.text(&(text + "\n"))
+}
+
+/// A server elsewhere may be away for a moment, as when its pod is replaced.
+async fn diff(settings: &Settings, client: &Client, name: &SessionName) -> Outcome<String> {
+    let tries = if settings.sees_folders() { 0 } else { 30 };
+    for _ in 0..tries {
+        match client.diff(name).await {
+            Err(failure) if failure.code == Code::Unreachable => {
+                tokio::time::sleep(Duration::from_secs(1)).await;
+            }
+            answered => return answered,
+        }
+    }
+    client.diff(name).await
 }
 
 /// Shows the diff and brings it back where that is wished for.
@@ -150,7 +185,7 @@ async fn changes(
     name: &SessionName,
     answers: &mut Answers,
 ) -> Outcome {
-    let diff = match client.diff(name).await {
+    let diff = match diff(settings, client, name).await {
         Ok(diff) => diff,
         Err(failure) if failure.code == Code::Conflict && matches!(on, Workspace::Itself(_)) => {
             let text = format!("what changed in the folder is not known: {failure}");
@@ -165,13 +200,13 @@ async fn changes(
     }
     let applied = match (on, args.apply, answers) {
         (Workspace::Itself(folder), ..) => return apply::done_in(settings, folder, &diff),
-        (Workspace::CopyOf(dir), true, _) => {
+        (Workspace::CopyOf(dir) | Workspace::Sent { from: dir, .. }, true, _) => {
             apply::bring_back(settings, client, name, Some(dir), &diff, apply::Consent::Given).await
         }
-        (Workspace::CopyOf(dir), false, Answers::Person(lines)) => {
+        (Workspace::CopyOf(dir) | Workspace::Sent { from: dir, .. }, false, Answers::Person(lines)) => {
             apply::bring_back(settings, client, name, Some(dir), &diff, apply::Consent::Ask(lines)).await
         }
-        (Workspace::CopyOf(dir), ..) => {
+        (Workspace::CopyOf(dir) | Workspace::Sent { from: dir, .. }, ..) => {
             apply::bring_back(settings, client, name, Some(dir), &diff, apply::Consent::Later).await
         }
         (Workspace::Empty, ..) => {
@@ -222,10 +257,13 @@ fn session(args: &RunArgs, on: &Workspace) -> Value {
     set("timeout", args.timeout.map(|seconds| json!(seconds)));
     let workspace = match on {
         Workspace::Empty => None,
-        Workspace::CopyOf(dir) => Some(json!({ "path": dir, "includeIgnored": args.include_ignored })),
-        Workspace::Itself(dir) => Some(json!({ "path": dir, "inPlace": true })),
+        Workspace::CopyOf(dir) => {
+            Some(json!({ "dir": { "path": dir, "includeIgnored": args.include_ignored } }))
+        }
+        Workspace::Sent { blob, .. } => Some(json!({ "archive": { "blob": blob } })),
+        Workspace::Itself(dir) => Some(json!({ "dir": { "path": dir, "inPlace": true } })),
     };
-    set("workspace", workspace.map(|dir| json!({ "dir": dir })));
+    set("workspace", workspace);
     let metadata = match &args.name {
         Some(name) => json!({ "name": name }),
         None => json!({ "generateName": "run-" }),
@@ -282,6 +320,13 @@ mod tests {
             json!({"metadata": {"name": "n"}, "spec": {"prompt": "x", "permissionMode": "acceptEdits", "analyse": false,
                 "persona": "STAFF_ENGINEER", "llmSettings": {"model": "m"}, "budget": 0.5, "timeout": 9,
                 "workspace": {"dir": {"path": "/p", "includeIgnored": false}}}}),
+        );
+        let blob = Digest::of(b"x");
+        check(
+            &["x", "--dir", "p"],
+            &Workspace::Sent { from: "/p".into(), blob: blob.clone() },
+            json!({"metadata": {"generateName": "run-"}, "spec": {"prompt": "x", "permissionMode": "default",
+                "analyse": false, "workspace": {"archive": {"blob": blob}}}}),
         );
         check(
             &["x", "--in-place", "p"],

@@ -21,7 +21,7 @@ use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
 
 pub(super) async fn run(settings: &Settings, verb: SessionsVerb) -> Outcome {
-    let client = settings.client()?;
+    let client = settings.client().await?;
     let output = settings.output;
     match verb {
         SessionsVerb::Ls => list(&client, output).await,

@@ -77,7 +77,7 @@ pub enum UnpackError {
     File(#[from] FileError),
 }
 
-/// Makes the files and folders of an archive below `root`. Links, special files and git's own are left out.
+/// Makes the files, folders and links of an archive below `root`. Special files and git's own are left out.
 ///
 /// # Errors
 /// When it is no archive, names a path outside, or is larger than `max` bytes.
@@ -85,6 +85,7 @@ pub fn unpack(archive: &[u8], root: &Root, max: u64) -> Result<(), UnpackError> 
     headers(archive, max)?;
     let mut archive = tar::Archive::new(GzDecoder::new(archive));
     let (mut bytes, mut entries) = (0, 0);
+    let mut links = Vec::new();
     for entry in archive.entries().map_err(UnpackError::Archive)? {
         let mut entry = entry.map_err(UnpackError::Archive)?;
         bytes += entry.size();
@@ -100,8 +101,16 @@ pub fn unpack(archive: &[u8], root: &Root, max: u64) -> Result<(), UnpackError> 
                 let executable = entry.header().mode().is_ok_and(|mode| mode & 0o111 != 0);
                 root.write_from(&path, executable, &mut entry)?.place()?;
             }
+            EntryType::Symlink => {
+                let target = entry.link_name().map_err(UnpackError::Archive)?;
+                links.extend(target.map(|target| (path, target.into_owned())));
+            }
             _ => {}
         }
+    }
+    // Last, so that a file comes before a link of its name. Wherever they lead, no host code goes there.
+    for (path, target) in links {
+        root.link(&path, &target)?;
     }
     Ok(())
 }
@@ -189,6 +198,7 @@ mod tests {
         check("absolute", |t| add(t, Regular, "/b", b"x"), Err("outside"));
         check("large", |t| add(t, Regular, "b", &[0; 101]), Err("more than 100"));
         check("git", |t| add(t, Regular, "a/.git/config", b"x"), Ok(&[]));
+        check("link", |t| add(t, Symlink, "a/l", b""), Ok(&["a/l"]));
         check("fifo", |t| add(t, Fifo, "f", b""), Ok(&[]));
         let name = [b'a'; 70_000];
         check("long name", |t| add(t, EntryType::GNULongName, "n", &name), Err("a name or attributes"));

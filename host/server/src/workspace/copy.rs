@@ -1,10 +1,10 @@
-//! Copying trees: links are never followed, blocks are shared where the filesystem can.
+//! Copying trees, or packing them: links are never followed, blocks are shared where the filesystem can.
 
 use super::{LeftOut, PrepareError};
 use ignore::{DirEntry, WalkBuilder};
 use rustix::fs::{Mode, OFlags};
 use std::{
-    fs::{File, FileTimes, Permissions},
+    fs::{File, FileTimes, Metadata, Permissions},
     io::{self, ErrorKind},
     os::unix::fs::{MetadataExt, PermissionsExt},
     path::{Component, Path},
@@ -31,9 +31,33 @@ struct Passed {
     own: AtomicU64,
 }
 
+/// Where a tree goes, entry by entry.
+pub(super) trait Sink {
+    fn folder(&mut self, at: &Path) -> io::Result<()>;
+    fn link(&mut self, at: &Path, target: &Path) -> io::Result<()>;
+    fn file(&mut self, from: &Path, at: &Path) -> io::Result<()>;
+}
+
+/// Into a folder.
+pub(super) struct Copy<'a>(pub(super) &'a Path);
+
+impl Sink for Copy<'_> {
+    fn folder(&mut self, at: &Path) -> io::Result<()> {
+        std::fs::create_dir_all(self.0.join(at))
+    }
+
+    fn link(&mut self, at: &Path, target: &Path) -> io::Result<()> {
+        std::os::unix::fs::symlink(target, self.0.join(at))
+    }
+
+    fn file(&mut self, from: &Path, at: &Path) -> io::Result<()> {
+        file(from, &self.0.join(at))
+    }
+}
+
 /// What a person's folder holds, without what its ignore files leave out (unless asked), and without anything that is
 /// active, leads outside or is the server's.
-pub(super) fn tree(from: &Path, to: &Path, rules: &Rules<'_>) -> Result<LeftOut, PrepareError> {
+pub(super) fn tree(from: &Path, to: &mut dyn Sink, rules: &Rules<'_>) -> Result<LeftOut, PrepareError> {
     let passed = Arc::new(Passed::default());
     let mut left_out = LeftOut::default();
     let max_bytes = rules.max_bytes;
@@ -48,7 +72,7 @@ pub(super) fn tree(from: &Path, to: &Path, rules: &Rules<'_>) -> Result<LeftOut,
         if relative.as_os_str().is_empty() {
             continue;
         }
-        one(&entry, relative, &to.join(relative), rules.baseline_only, &mut left_out, &mut room).map_err(
+        one(&entry, relative, to, rules.baseline_only, &mut left_out, &mut room).map_err(
             |error| match error.kind() {
                 ErrorKind::FileTooLarge => PrepareError::TooLarge { limit: max_bytes },
                 _ => PrepareError::io(entry.path())(error),
@@ -97,17 +121,17 @@ fn walk(from: &Path, rules: &Rules<'_>, passed: Arc<Passed>) -> ignore::Walk {
 fn one(
     entry: &DirEntry,
     relative: &Path,
-    to: &Path,
+    to: &mut dyn Sink,
     baseline_only: bool,
     left_out: &mut LeftOut,
     room: &mut u64,
 ) -> io::Result<()> {
     match entry.file_type() {
-        Some(kind) if kind.is_dir() => std::fs::create_dir_all(to),
+        Some(kind) if kind.is_dir() => to.folder(relative),
         Some(kind) if kind.is_symlink() => {
             let target = std::fs::read_link(entry.path())?;
             if baseline_only || stays_inside(relative, &target) {
-                std::os::unix::fs::symlink(target, to)
+                to.link(relative, &target)
             } else {
                 left_out.links += 1;
                 Ok(())
@@ -116,7 +140,7 @@ fn one(
         Some(kind) if kind.is_file() => {
             let bytes = entry.path().symlink_metadata()?.len();
             *room = room.checked_sub(bytes).ok_or(ErrorKind::FileTooLarge)?;
-            file(entry.path(), to)
+            to.file(entry.path(), relative)
         }
         _ => {
             left_out.special += 1;
@@ -162,15 +186,21 @@ pub(super) fn whole(from: &Path, to: &Path) -> Result<(), PrepareError> {
     Ok(())
 }
 
-/// A regular file with its mode and time, by reference where the filesystem can.
-fn file(from: &Path, to: &Path) -> io::Result<()> {
+/// A regular file, and what it is.
+pub(super) fn open(from: &Path) -> io::Result<(File, Metadata)> {
     let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
-    let mut source = File::from(rustix::fs::open(from, flags, Mode::empty())?);
+    let source = File::from(rustix::fs::open(from, flags, Mode::empty())?);
     let data = source.metadata()?;
     if !data.is_file() {
         // It was one when the folder was read.
         return Err(io::Error::other("it was replaced while it was copied"));
     }
+    Ok((source, data))
+}
+
+/// A regular file with its mode and time, by reference where the filesystem can.
+fn file(from: &Path, to: &Path) -> io::Result<()> {
+    let (mut source, data) = open(from)?;
     let mut target = File::create_new(to)?;
     if rustix::fs::ioctl_ficlone(&target, &source).is_err() {
         // Within the kernel where it can.

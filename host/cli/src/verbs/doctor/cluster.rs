@@ -1,0 +1,340 @@
+//! What a cluster lacks. Whatever the caller may not look at is said to be unknown, and not to be fine.
+
+use super::Finding;
+use crate::{
+    client::Credential,
+    context::{Context, is_ready},
+    exit::Outcome,
+    verbs::cell,
+};
+use k8s_openapi::api::{
+    admissionregistration::v1::ValidatingAdmissionPolicyBinding,
+    apps::v1::Deployment,
+    authentication::v1::SelfSubjectReview,
+    authorization::v1::{ResourceAttributes, SelfSubjectAccessReview, SelfSubjectAccessReviewSpec},
+    core::v1::{Namespace, Node, Pod},
+    networking::v1::NetworkPolicy,
+    storage::v1::StorageClass,
+};
+use kube::{
+    Api, ResourceExt as _,
+    api::{ListParams, PostParams},
+};
+use model::id::ProjectName;
+
+const PROJECT: &str = "vteam.ambient-code/project";
+const PSS: &str = "pod-security.kubernetes.io/enforce";
+const DEFAULT_CLASS: &str = "storageclass.kubernetes.io/is-default-class";
+const OURS: &str = "app.kubernetes.io/part-of=vteam";
+const SERVER: &str = "app.kubernetes.io/name=vteam-server";
+const OPERATOR: &str = "vteam-operator";
+/// The least minor version: the one that has ValidatingAdmissionPolicy.
+const MINOR: u32 = 30;
+
+pub(super) async fn findings(context: &Context, credential: Outcome<Credential>) -> Vec<Finding> {
+    let reached = reached(context).await;
+    if reached.fine == Some(false) {
+        return vec![reached];
+    }
+    let mut found = vec![reached, definitions(context).await, server(context).await, operator(context).await];
+    match credential {
+        Ok(credential) => {
+            found.push(rights(context, &credential).await);
+            found.extend(access(context, credential).await);
+        }
+        Err(failure) => found.push(Finding::new("rights", false, failure.to_string())),
+    }
+    found.extend(namespace(context).await);
+    found.extend([
+        storage(context).await,
+        network(context).await,
+        admission(context).await,
+        nodes(context).await,
+    ]);
+    found
+}
+
+/// What one may not look at is no lack.
+fn failed(what: &'static str, error: &kube::Error) -> Finding {
+    match error {
+        kube::Error::Api(answer) if answer.code == 403 => {
+            Finding::unknown(what, format!("not known: {}", answer.message))
+        }
+        _ => Finding::new(what, false, telemetry::field::chain(error)),
+    }
+}
+
+async fn reached(context: &Context) -> Finding {
+    let url = &context.config.cluster_url;
+    match context.client.apiserver_version().await {
+        Ok(version) => {
+            let digits: String = version.minor.chars().take_while(char::is_ascii_digit).collect();
+            let fine = version.major != "1" || digits.parse::<u32>().is_ok_and(|minor| minor >= MINOR);
+            let least = if fine { String::new() } else { format!(": 1.{MINOR} is the least") };
+            Finding::new("cluster", fine, format!("Kubernetes {} at {url}{least}", version.git_version))
+        }
+        Err(error) => {
+            Finding::new("cluster", false, context.failed("ask for its version", &error).to_string())
+        }
+    }
+}
+
+async fn definitions(context: &Context) -> Finding {
+    const WHAT: &str = "definitions";
+    const KINDS: [&str; 3] = ["agenticsessions", "projectsettings", "rfeworkflows"];
+    let version = resources::API_VERSION;
+    match context.client.list_api_group_resources(version).await {
+        Ok(list) => {
+            let there = |kind: &&str| !list.resources.iter().any(|resource| resource.name == *kind);
+            let missing: Vec<&str> = KINDS.into_iter().filter(|kind| there(kind)).collect();
+            let detail = if missing.is_empty() { version.to_owned() } else { lacks(&missing.join(", ")) };
+            Finding::new(WHAT, missing.is_empty(), detail)
+        }
+        Err(kube::Error::Api(answer)) if answer.code == 404 => {
+            Finding::new(WHAT, false, lacks(&format!("the group {version}")))
+        }
+        Err(error) => failed(WHAT, &error),
+    }
+}
+
+fn lacks(what: &str) -> String {
+    format!("{what} is not there: vteam install --render | kubectl apply --server-side -f -")
+}
+
+async fn server(context: &Context) -> Finding {
+    let pods = Api::<Pod>::namespaced(context.client.clone(), context.system.as_str());
+    match pods.list(&ListParams::default().labels(SERVER)).await {
+        Ok(pods) => {
+            let ready = pods.items.iter().filter(|pod| is_ready(pod)).count();
+            let images = pods.items.iter().flat_map(|pod| pod.spec.iter().flat_map(|spec| &spec.containers));
+            let image = images.filter_map(|container| container.image.as_deref()).next().unwrap_or("none");
+            counted("server", context, (ready, pods.items.len()), image)
+        }
+        Err(error) => failed("server", &error),
+    }
+}
+
+async fn operator(context: &Context) -> Finding {
+    let deployments = Api::<Deployment>::namespaced(context.client.clone(), context.system.as_str());
+    match deployments.get_opt(OPERATOR).await {
+        Ok(None) => Finding::new("operator", false, lacks(&format!("{OPERATOR} in {}", context.system))),
+        Ok(Some(deployment)) => {
+            let count = |n: Option<i32>| usize::try_from(n.unwrap_or(0)).unwrap_or(0);
+            let spec = deployment.spec.unwrap_or_default();
+            let images = spec.template.spec.iter().flat_map(|spec| &spec.containers);
+            let image = images.filter_map(|container| container.image.as_deref()).next().unwrap_or("none");
+            let ready = count(deployment.status.and_then(|status| status.ready_replicas));
+            counted("operator", context, (ready, count(spec.replicas)), image)
+        }
+        Err(error) => failed("operator", &error),
+    }
+}
+
+fn counted(what: &'static str, context: &Context, (ready, all): (usize, usize), image: &str) -> Finding {
+    let mut detail = format!("{ready} of {all} ready, {image}");
+    if ready == 0 {
+        detail = format!("{detail}: kubectl --namespace {} describe pods", context.system);
+    }
+    Finding::new(what, ready > 0, detail)
+}
+
+/// Whether the server answers, and what it says of itself.
+async fn access(context: &Context, credential: Credential) -> Vec<Finding> {
+    let answered = match context.connect(credential).await {
+        Ok(client) => client.version().await.map(|version| (client, version)),
+        Err(failure) => Err(failure),
+    };
+    let (client, version) = match answered {
+        Ok(answered) => answered,
+        Err(failure) => return vec![Finding::new("access", false, failure.to_string())],
+    };
+    let text = |at: &str| cell(&version, at).into_raw();
+    let (theirs, ours) = (text("/version"), env!("CARGO_PKG_VERSION"));
+    let other =
+        if theirs == ours { String::new() } else { format!("; this command is {ours}: use the same") };
+    let model = match (text("/scripted"), text("/defaultModel")) {
+        (script, _) if !script.is_empty() => format!("{script}: a script plays, no real model answers"),
+        (_, model) if model.is_empty() => "no default: a session or its project names one".to_owned(),
+        (_, model) => format!("{model} where none is named"),
+    };
+    let mut found = vec![
+        Finding::new("access", theirs == ours, format!("answers, version {theirs}{other}")),
+        Finding::new("model", true, model),
+    ];
+    match client.degraded().await {
+        Ok(degraded) => found.extend(degraded.into_iter().map(|part| Finding::new("degraded", false, part))),
+        Err(failure) => found.push(Finding::new("degraded", false, failure.to_string())),
+    }
+    found
+}
+
+/// Who the cluster takes us for, and what that account may do in the project.
+async fn rights(context: &Context, credential: &Credential) -> Finding {
+    const WHAT: &str = "rights";
+    let project = &context.project;
+    let client = match credential.token().await.map(|token| context.client_of(token)) {
+        Ok(Ok(client)) => client,
+        Ok(Err(error)) => return failed(WHAT, &error),
+        Err(failure) => return Finding::new(WHAT, false, failure.to_string()),
+    };
+    let review = Api::<SelfSubjectReview>::all(client.clone());
+    let name = match review.create(&PostParams::default(), &SelfSubjectReview::default()).await {
+        Ok(review) => review.status.and_then(|status| status.user_info).and_then(|user| user.username),
+        Err(error) => {
+            return Finding::new(WHAT, false, context.failed("ask who you are", &error).to_string());
+        }
+    };
+    let name = name.unwrap_or_default();
+    let (mut may, mut may_not) = (Vec::new(), Vec::new());
+    for verb in ["get", "create", "update", "delete"] {
+        match allowed(&client, project, verb).await {
+            Ok(true) => may.push(verb),
+            Ok(false) => may_not.push(verb),
+            Err(error) => return failed(WHAT, &error),
+        }
+    }
+    if may_not.is_empty() {
+        return Finding::new(WHAT, true, format!("{name} may {} sessions in {project}", may.join(", ")));
+    }
+    let detail = format!(
+        "{name} may not {} sessions in {project}: have vteam-edit bound to it there",
+        may_not.join(", ")
+    );
+    // To look on is enough for some.
+    Finding::new(WHAT, !may.is_empty(), detail)
+}
+
+async fn allowed(client: &kube::Client, project: &ProjectName, verb: &str) -> kube::Result<bool> {
+    let group = resources::API_VERSION.split_once('/').map(|(group, _)| group.to_owned());
+    let attributes = ResourceAttributes {
+        group,
+        verb: Some(verb.to_owned()),
+        resource: Some("agenticsessions".to_owned()),
+        namespace: Some(project.to_string()),
+        ..ResourceAttributes::default()
+    };
+    let asked = SelfSubjectAccessReview {
+        spec: SelfSubjectAccessReviewSpec {
+            resource_attributes: Some(attributes),
+            ..SelfSubjectAccessReviewSpec::default()
+        },
+        ..SelfSubjectAccessReview::default()
+    };
+    let answer =
+        Api::<SelfSubjectAccessReview>::all(client.clone()).create(&PostParams::default(), &asked).await?;
+    Ok(answer.status.is_some_and(|status| status.allowed && status.denied != Some(true)))
+}
+
+async fn namespace(context: &Context) -> Vec<Finding> {
+    let project = &context.project;
+    let namespace = match Api::<Namespace>::all(context.client.clone()).get_opt(project.as_str()).await {
+        Ok(Some(namespace)) => namespace,
+        Ok(None) => return vec![Finding::new("project", false, format!("there is no namespace {project}"))],
+        Err(error) => return vec![failed("project", &error)],
+    };
+    let label = |key: &str| namespace.labels().get(key).map(String::as_str);
+    let is_project = label(PROJECT) == Some("true");
+    let detail = if is_project {
+        format!("{project} is one")
+    } else {
+        format!("{project} is none yet: kubectl label namespace {project} {PROJECT}=true")
+    };
+    let level = label(PSS).unwrap_or("none");
+    let held = if level == "restricted" {
+        "restricted".to_owned()
+    } else {
+        format!(
+            "{level}: sessions keep to `restricted`, others need not: kubectl label namespace {project} {PSS}=restricted --overwrite"
+        )
+    };
+    vec![
+        Finding::new("project", is_project, detail),
+        Finding::new("pod security", level == "restricted", held),
+    ]
+}
+
+async fn storage(context: &Context) -> Finding {
+    const WHAT: &str = "storage";
+    match Api::<StorageClass>::all(context.client.clone()).list(&ListParams::default()).await {
+        Ok(classes) => {
+            let is_default =
+                |class: &&StorageClass| class.annotations().get(DEFAULT_CLASS).is_some_and(|v| v == "true");
+            match classes.items.iter().find(is_default) {
+                Some(class) => Finding::new(WHAT, true, format!("{} where none is named", class.name_any())),
+                None => Finding::new(
+                    WHAT,
+                    false,
+                    "no StorageClass is the default: name one in each session with a persistent workspace",
+                ),
+            }
+        }
+        Err(error) => failed(WHAT, &error),
+    }
+}
+
+async fn network(context: &Context) -> Finding {
+    const WHAT: &str = "network";
+    let mut without = Vec::new();
+    for namespace in [&context.project, &context.system] {
+        let policies = Api::<NetworkPolicy>::namespaced(context.client.clone(), namespace.as_str());
+        match policies.list_metadata(&ListParams::default()).await {
+            Ok(policies) if policies.items.is_empty() => without.push(namespace.as_str()),
+            Ok(_) => {}
+            Err(error) => return failed(WHAT, &error),
+        }
+    }
+    if without.is_empty() {
+        return Finding::new(
+            WHAT,
+            true,
+            "NetworkPolicies are there; whether they hold is the network plugin's affair",
+        );
+    }
+    let detail = format!("no NetworkPolicy in {}: pods there reach whatever they can", without.join(" and "));
+    Finding::new(WHAT, false, detail)
+}
+
+async fn admission(context: &Context) -> Finding {
+    const WHAT: &str = "admission";
+    let bindings = Api::<ValidatingAdmissionPolicyBinding>::all(context.client.clone());
+    match bindings.list_metadata(&ListParams::default().labels(OURS)).await {
+        Ok(bindings) if bindings.items.is_empty() => Finding::new(
+            WHAT,
+            false,
+            "vteam's ValidatingAdmissionPolicies are not there: whoever may write a session may give it any authority",
+        ),
+        Ok(bindings) => {
+            Finding::new(WHAT, true, format!("{} of vteam's policies are bound", bindings.items.len()))
+        }
+        Err(error) => failed(WHAT, &error),
+    }
+}
+
+async fn nodes(context: &Context) -> Finding {
+    const WHAT: &str = "kernel";
+    const SAID: &str =
+        "what a node really keeps is tried in each session's pod, and said where a program is refused";
+    let nodes = match Api::<Node>::all(context.client.clone()).list(&ListParams::default()).await {
+        Ok(nodes) => nodes.items,
+        Err(kube::Error::Api(answer)) if answer.code == 403 => return Finding::unknown(WHAT, SAID),
+        Err(error) => return failed(WHAT, &error),
+    };
+    let kernel = |node: &Node| {
+        let info = node.status.as_ref().and_then(|status| status.node_info.as_ref());
+        info.map(|info| info.kernel_version.clone()).unwrap_or_default()
+    };
+    let old: Vec<String> =
+        nodes.iter().filter(|node| !super::has_landlock(&kernel(node))).map(|node| node.name_any()).collect();
+    if old.is_empty() {
+        return Finding::new(
+            WHAT,
+            true,
+            format!("{} nodes, each new enough for Landlock; {SAID}", nodes.len()),
+        );
+    }
+    Finding::new(
+        WHAT,
+        false,
+        format!("older than Linux 5.13, so programs are refused there: {}", old.join(", ")),
+    )
+}
