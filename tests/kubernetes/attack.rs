@@ -86,7 +86,10 @@ async fn nobody_gets_into_a_runner_or_passes_for_one() -> anyhow::Result<()> {
     refused(&["create", "-f", "-"], &posing.to_string())?;
     let template = json!({"apiVersion": "batch/v1", "kind": "Job", "metadata": {"name": "posing"}, "spec": {"template": {"spec": {
         "restartPolicy": "Never", "serviceAccountName": "vteam-runner", "volumes": volume,
-        "containers": [{"name": "c", "image": "i"}]}}}});
+        // As the project demands of every pod: that is not what it is refused for.
+        "securityContext": {"runAsNonRoot": true, "runAsUser": 65532, "seccompProfile": {"type": "RuntimeDefault"}},
+        "containers": [{"name": "c", "image": "i", "securityContext": {
+            "allowPrivilegeEscalation": false, "capabilities": {"drop": ["ALL"]}}}]}}}});
     kubectl_with(&["-n", at, "--as=tenant", "create", "-f", "-"], &template.to_string())?;
     eventually("the job is told why it has no pod", || {
         let events = project.list("events")?;

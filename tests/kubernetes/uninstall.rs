@@ -13,7 +13,10 @@ const CLUSTER_WIDE: &str = "customresourcedefinitions,clusterroles,clusterrolebi
 #[ignore = "takes away what the others test; `cargo xtask e2e` runs it last"]
 async fn uninstalled_it_leaves_nothing() -> anyhow::Result<()> {
     let project = Project::alone("last")?;
-    project.session("s", json!({"interactive": true, "workspace": {"persistent": true}, "prompt": "Greet me."}))?;
+    project.session(
+        "s",
+        json!({"interactive": true, "workspace": {"persistent": true}, "prompt": "Greet me."}),
+    )?;
     eventually("it runs", || Ok((!project.list("pods")?.is_empty()).then_some(())))
         .await
         .with_context(|| project.about("s"))?;
@@ -21,7 +24,8 @@ async fn uninstalled_it_leaves_nothing() -> anyhow::Result<()> {
     kubectl(&["delete", "-k", &overlay.to_string_lossy(), "--wait=true", "--timeout=180s"])?;
     // With the definitions go the sessions, and with these what was made for them.
     for kind in ["pods", "persistentvolumeclaims"] {
-        eventually(&format!("no {kind} are left"), || Ok(project.list(kind)?.is_empty().then_some(()))).await?;
+        eventually(&format!("no {kind} are left"), || Ok(project.list(kind)?.is_empty().then_some(())))
+            .await?;
     }
     kubectl(&["delete", "namespace", &project.name, "--timeout=120s"])?;
     eventually("nothing of it is left", || {

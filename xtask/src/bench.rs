@@ -48,7 +48,10 @@ fn on_cluster() -> anyhow::Result<()> {
     if cluster.ours {
         cluster::Verb::Down.run().context("the cluster is not removed")?;
     }
-    let mut out = format!("Written by `cargo xtask bench cluster`. Machine: {}, which is also the node.\n", machine::description());
+    let mut out = format!(
+        "Written by `cargo xtask bench cluster`. Machine: {}, which is also the node.\n",
+        machine::description()
+    );
     out.push_str("etcd syncs each write to disk, as it is shipped.\n\n| what | median | 90 % below, or as said |\n|---|---|---|\n");
     said.iter().for_each(|row| out.push_str(row));
     write_part(CLUSTER, &out)
@@ -80,7 +83,11 @@ fn write_part(title: &str, text: &str) -> anyhow::Result<()> {
 fn with_part(before: &str, title: &str, text: &str) -> String {
     let mut out = String::from("# Benchmarks\n");
     for known in [ONE_MACHINE, CLUSTER] {
-        let kept = || before.split_once(&format!("\n## {known}\n")).map(|(_, rest)| rest.split("\n## ").next().unwrap_or(rest));
+        let kept = || {
+            before
+                .split_once(&format!("\n## {known}\n"))
+                .map(|(_, rest)| rest.split("\n## ").next().unwrap_or(rest))
+        };
         let body = if known == title { Some(text) } else { kept() };
         if let Some(body) = body {
             out.push_str(&format!("\n## {known}\n\n{}\n", body.trim()));

@@ -16,54 +16,57 @@ use resources::{
 };
 use std::collections::BTreeMap;
 
-/// The agent loop and its plugins: little most of the time, bounded at all times.
-const RUNNER: [(&str, &str, &str); 2] = [("cpu", "50m", "2"), ("memory", "64Mi", "512Mi")];
+/// The agent loop and its plugins: little most of the time. A share of the processor and no limit: what nobody else needs
+/// is anybody's, and a limit would stretch each start.
+const RUNNER: Amounts = Amounts { cpu: "50m", memory: "64Mi", memory_limit: "512Mi" };
 /// Native programs, where a session does not say.
-const TOOLS: [(&str, &str, &str); 2] = [("cpu", "100m", "2"), ("memory", "128Mi", "2Gi")];
+const TOOLS: Amounts = Amounts { cpu: "100m", memory: "128Mi", memory_limit: "2Gi" };
 const TOOLS_MEMORY_BYTES: u64 = 2 << 30;
+
+struct Amounts<'a> {
+    cpu: &'a str,
+    memory: &'a str,
+    memory_limit: &'a str,
+}
 
 pub(super) fn amount(text: &str) -> Amount {
     Amount(text.to_owned())
 }
 
 pub(super) fn runner() -> ResourceRequirements {
-    requirements(RUNNER.map(|(name, request, limit)| (name.to_owned(), amount(request), amount(limit))))
+    requirements(&RUNNER, None)
 }
 
-/// What a session says is what it gets: request and limit.
+/// The memory that a session says is what it gets: request and limit.
 pub(super) fn tools(resources: &Resources, overrides: &ResourceOverrides) -> ResourceRequirements {
-    let wish = |name: &str| match name {
-        "cpu" => resources.cpu.as_ref().or(overrides.cpu.as_ref()),
-        _ => resources.memory.as_ref().or(overrides.memory.as_ref()),
+    let cpu = resources.cpu.as_ref().or(overrides.cpu.as_ref()).map(Quantity::as_str);
+    let memory = resources.memory.as_ref().or(overrides.memory.as_ref()).map(Quantity::as_str);
+    let amounts = Amounts {
+        cpu: cpu.unwrap_or(TOOLS.cpu),
+        memory: memory.unwrap_or(TOOLS.memory),
+        memory_limit: memory.unwrap_or(TOOLS.memory_limit),
     };
-    let amounts = TOOLS.map(|(name, request, limit)| {
-        let said = wish(name).map(|wish| amount(wish.as_str()));
-        (
-            name.to_owned(),
-            said.clone().unwrap_or_else(|| amount(request)),
-            said.unwrap_or_else(|| amount(limit)),
-        )
-    });
-    let gpu = resources.gpu.iter().map(|gpu| {
-        let count = amount(&gpu.count.to_string());
-        (extended(gpu).to_owned(), count.clone(), count)
-    });
-    requirements(amounts.into_iter().chain(gpu))
+    requirements(&amounts, resources.gpu.as_ref())
+}
+
+fn requirements(amounts: &Amounts<'_>, gpu: Option<&Gpu>) -> ResourceRequirements {
+    let Amounts { cpu, memory, memory_limit } = amounts;
+    let named = |name: &str, value: &str| (name.to_owned(), amount(value));
+    let mut requests = BTreeMap::from([named("cpu", cpu), named("memory", memory)]);
+    let mut limits = BTreeMap::from([named("memory", memory_limit)]);
+    // Whole ones, and as many as asked for.
+    if let Some(gpu) = gpu {
+        let (name, count) = named(extended(gpu), &gpu.count.to_string());
+        requests.insert(name.clone(), count.clone());
+        limits.insert(name, count);
+    }
+    ResourceRequirements { claims: None, limits: Some(limits), requests: Some(requests) }
 }
 
 /// Bytes that native programs may take together.
 pub(super) fn memory(wish: &Wish) -> u64 {
     let said = wish.resources.memory.as_ref().or(wish.overrides.memory.as_ref());
     said.map_or(TOOLS_MEMORY_BYTES, Quantity::units)
-}
-
-fn requirements(amounts: impl IntoIterator<Item = (String, Amount, Amount)>) -> ResourceRequirements {
-    let (mut requests, mut limits) = (BTreeMap::new(), BTreeMap::new());
-    for (name, request, limit) in amounts {
-        requests.insert(name.clone(), request);
-        limits.insert(name, limit);
-    }
-    ResourceRequirements { claims: None, limits: Some(limits), requests: Some(requests) }
 }
 
 fn extended(gpu: &Gpu) -> &str {
