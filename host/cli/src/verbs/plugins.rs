@@ -68,7 +68,13 @@ async fn list(settings: &Settings) -> Outcome {
         let [name, why] = ["/file", "/why"].map(|at| render::line(&cell(file, at), 300));
         format!("{} {name}: {why}\n", style.red("refused:"))
     };
-    settings.output.text(&refused.iter().map(line).collect::<String>())
+    let unusable = |plugin: &Value| {
+        let why = plugin.get("problem")?.as_str()?;
+        let name = render::line(&cell(plugin, "/id"), 128);
+        Some(format!("{} {name}: {}\n", style.red("unusable:"), render::line(&why.into(), 300)))
+    };
+    let lines = refused.iter().map(line).chain(plugins.iter().filter_map(unusable));
+    settings.output.text(&lines.collect::<String>())
 }
 
 async fn inspect(settings: &Settings, id: &str) -> Outcome {
