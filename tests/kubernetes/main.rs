@@ -4,7 +4,10 @@
 #![cfg(test)]
 
 mod access;
+#[path = "../it/guests.rs"]
+mod guests;
 mod harm;
 mod job;
 mod life;
+mod plugins;
 mod world;
