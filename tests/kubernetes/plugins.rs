@@ -232,7 +232,13 @@ async fn a_plugin_reaches_its_own_project_and_takes_no_first_party_name() -> any
     let tool = named("echo", "acme.read", "Read");
     drop_tool(&project.name, "shadow-tool", tool, &["refused: its tool Read", "vteam.files"]).await?;
     assert_eq!(of(&list(&mine).await?, "vteam.files"), Some(&files));
-    Ok(())
+
+    // Both go in one breath.
+    let at = |project: &Project| json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "own", "namespace": project.name}});
+    let both = json!({"apiVersion": "v1", "kind": "List", "items": [at(&project), at(&other)]});
+    kubectl_with(&["delete", "-f", "-"], &both.to_string())?;
+    gone(&mine, "acme.own").await?;
+    gone(&others, "acme.own").await
 }
 
 /// A persona as its author makes it.
@@ -268,34 +274,42 @@ async fn a_persona_is_swapped_while_a_session_runs() -> anyhow::Result<()> {
         drop_in(&map, &[&format!("in use: acme.host {version}")]).await?;
         anyhow::Ok(Digest::of(&component).to_string())
     };
-    let pinned = async |session: &str| {
-        let session = caller.get(session).await?;
-        let pins = session["status"]["plugins"].as_array().cloned().unwrap_or_default();
-        let host = pins.into_iter().find(|pin| pin["id"] == "acme.host").context("no persona is pinned")?;
-        anyhow::Ok(host["digest"].as_str().unwrap_or_default().to_owned())
+    // Of each run, as the model was told.
+    let prompted = async |session: &str| {
+        let events = caller.events(session).await?;
+        let prompts = events.iter().filter(|event| event["kind"] == "persona.prompted");
+        let digests =
+            prompts.map(|event| event["data"]["pluginDigest"].as_str().unwrap_or_default().to_owned());
+        anyhow::Ok(digests.collect::<Vec<_>>())
     };
     let waits = async |session: &str, runs: usize| {
         let begun = Instant::now();
         loop {
-            let events = caller.events(session).await?;
-            let ended = events.iter().filter(|event| event["kind"] == "run.finished").count();
-            if ended >= runs {
+            // At first the server does not know it.
+            let events = caller.events(session).await.unwrap_or_default();
+            let ended: Vec<&Value> = events.iter().filter(|event| event["kind"] == "run.finished").collect();
+            if ended.len() >= runs {
+                let well = ended.iter().all(|event| event["data"]["outcome"] == "completed");
+                ensure!(well, "{ended:?}: {}", project.about(session));
                 return anyhow::Ok(());
             }
-            ensure!(begun.elapsed() < PATIENCE, "{ended} runs: {}", project.about(session));
+            ensure!(begun.elapsed() < PATIENCE, "{ended:?}: {}", project.about(session));
             tokio::time::sleep(Duration::from_millis(100)).await;
         }
     };
     let first = drop_persona("1.0.0", "You are the first host.").await?;
-    let spec = |prompt: &str| json!({"prompt": prompt, "persona": "HOST", "interactive": true});
+    let spec = |prompt: &str| {
+        json!({"prompt": prompt, "persona": "HOST", "interactive": true,
+        "workspace": {"persistent": true}})
+    };
     project.session("before", spec("Say a word."))?;
     waits("before", 1).await?;
-    assert_eq!(pinned("before").await?, first);
+    assert_eq!(prompted("before").await?, [first.clone()]);
 
     let second = drop_persona("1.1.0", "You are the second host.").await?;
     project.session("after", spec("Say a word."))?;
     waits("after", 1).await?;
-    assert_eq!(pinned("after").await?, second);
+    assert_eq!(prompted("after").await?, [second]);
 
     // The one that was there goes on as it was: in its runner, and in the next one.
     let say = async |runs: usize| {
@@ -313,7 +327,7 @@ async fn a_persona_is_swapped_while_a_session_runs() -> anyhow::Result<()> {
     kubectl(&["-n", &project.name, "delete", "configmap", "host"])?;
     gone(&caller, "acme.host").await?;
     say(3).await?;
-    assert_eq!(pinned("before").await?, first);
+    assert_eq!(prompted("before").await?, [first.clone(), first.clone(), first]);
     let refused = caller.ask(Method::POST, "/agentic-sessions").json(&spec("Say a word.")).send().await?;
     assert_eq!(refused.status(), 422);
     Ok(())
@@ -377,18 +391,14 @@ async fn the_servers_account_writes_nothing_but_verdicts() -> anyhow::Result<()>
     let mut other = config_map(&project.name, "other", &[("notes.txt", b"words")]);
     other["metadata"]["labels"] = json!({});
     apply(&other)?;
-    let patch = |name: &str, patch: Value| {
-        kubectl(&[
-            "--as=system:serviceaccount:vteam-system:vteam-server",
-            "-n",
-            &project.name,
-            "patch",
-            "configmap",
-            name,
-            "--type=merge",
-            "-p",
-            &patch.to_string(),
-        ])
+    let account = "--as=system:serviceaccount:vteam-system:vteam-server";
+    let patch = |name: &str, mut patch: Value| {
+        patch["apiVersion"] = "v1".into();
+        patch["kind"] = "ConfigMap".into();
+        patch["metadata"]["name"] = name.into();
+        let args = ["-n", &project.name, "apply", "--server-side", "--force-conflicts", "--validate=false"];
+        let manager = "--field-manager=vteam-server";
+        kubectl_with(&[&args[..], &[account, manager, "-f", "-"]].concat(), &patch.to_string())
     };
     let check = |name: &str, change: Value, part: &str| -> anyhow::Result<()> {
         let refused = patch(name, change.clone()).err().with_context(|| format!("{name} took {change}"))?;
@@ -403,8 +413,7 @@ async fn the_servers_account_writes_nothing_but_verdicts() -> anyhow::Result<()>
     check("labelled", annotation("other"), "changes nothing of a ConfigMap")?;
     patch("labelled", annotation(VERDICT))?;
     let may = |verb: &str, what: &str| {
-        let account = "--as=system:serviceaccount:vteam-system:vteam-server";
-        kubectl_with(&["-n", &project.name, "auth", "can-i", verb, what, account], "").is_ok()
+        kubectl(&["-n", &project.name, "auth", "can-i", verb, what, account]).is_ok()
     };
     for (verb, what) in
         [("create", "configmaps"), ("delete", "configmaps"), ("list", "secrets"), ("get", "secrets")]

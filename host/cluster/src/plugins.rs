@@ -262,16 +262,16 @@ impl Follower {
     /// Lets the catalogue decide about what changed.
     async fn judge(&mut self) {
         for namespace in self.pending.take() {
-            let (Some(scope), Some(maps)) = (self.scope(&namespace), self.found.get(&namespace)) else {
-                continue;
-            };
-            let (catalogue, packages) = (self.catalogue.clone(), maps.packages());
+            let Some(scope) = self.scope(&namespace) else { continue };
+            // Nothing is an answer, too.
+            let packages = self.found.get(&namespace).map(Maps::packages).unwrap_or_default();
+            let catalogue = self.catalogue.clone();
             let judged = tokio::task::spawn_blocking(move || catalogue.stock(&scope, packages)).await;
             if let Err(error) = judged {
                 tracing::error!(namespace, %error, "plugins cannot be judged");
             }
-            self.found.retain(|_, maps| !maps.is_empty());
         }
+        self.found.retain(|_, maps| !maps.is_empty());
     }
 
     /// Tells each ConfigMap what it does not say of itself yet.
