@@ -333,6 +333,21 @@ async fn a_persona_is_swapped_while_a_session_runs() -> anyhow::Result<()> {
     Ok(())
 }
 
+/// With a custom section that nothing compresses.
+fn with_noise(mut component: Vec<u8>, bytes: usize) -> Vec<u8> {
+    use wasm_encoder::Encode as _;
+    let mut state = 1_u64;
+    let mut next = || {
+        // Knuth's generator; the upper bits are the random ones.
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        state.to_be_bytes()[0]
+    };
+    let noise: Vec<u8> = (0..bytes).map(|_| next()).collect();
+    component.push(0);
+    wasm_encoder::CustomSection { name: "noise".into(), data: noise.into() }.encode(&mut component);
+    component
+}
+
 #[tokio::test]
 async fn a_large_one_comes_compressed_or_in_parts() -> anyhow::Result<()> {
     let project = Project::new("large")?;
@@ -355,6 +370,23 @@ async fn a_large_one_comes_compressed_or_in_parts() -> anyhow::Result<()> {
     let text = verdict(&project.name, "split-0")?.context("no verdict")?;
     assert!(text.contains("in use: acme.split"), "each part says so: {text}");
     assert!(of(&list(&caller).await?, "acme.split").is_some());
+    // As its author brings it: too large for two of them.
+    let folder = tempfile::tempdir()?;
+    let file = folder.path().join("big.wasm");
+    std::fs::write(&file, with_noise(named("echo", "acme.big", "Big"), 2 << 20))?;
+    let pack = Command::new(bin("vteam")).args(["plugins", "pack"]).arg(&file).output()?;
+    ensure!(pack.status.success(), "{}", String::from_utf8_lossy(&pack.stderr));
+    kubectl_with(
+        &["-n", &project.name, "apply", "--server-side", "-f", "-"],
+        &String::from_utf8(pack.stdout)?,
+    )?;
+    for part in 0..3 {
+        let said = || verdict(&project.name, &format!("acme.big.{part}"));
+        eventually("all parts are in use", || {
+            Ok(said()?.is_some_and(|text| text.contains("in use: acme.big")).then_some(()))
+        })
+        .await?;
+    }
     let bomb = gzip(&vec![0; 17 << 20])?;
     drop_in(&config_map(&project.name, "bomb", &[("bomb.wasm.gz", &bomb)]), &["refused: unpacked it has"])
         .await?;

@@ -52,7 +52,9 @@ pub(crate) struct Follower {
     found: BTreeMap<String, Maps>,
     projects: HashSet<ProjectName>,
     pending: Pending,
-    /// All were read, and the catalogue knows them.
+    /// All were listed once: of what is missing before that nobody knows whether it is gone.
+    listed: bool,
+    /// Nobody has to wait for the catalogue any more.
     read: watch::Sender<bool>,
 }
 
@@ -99,11 +101,12 @@ impl Follower {
             found: BTreeMap::new(),
             projects: HashSet::new(),
             pending: Pending::default(),
+            listed: false,
             read: watch::Sender::new(false),
         }
     }
 
-    /// True once the catalogue knows what there is.
+    /// True once the catalogue knows what there is, or will not be told.
     pub(crate) fn read(&self) -> watch::Receiver<bool> {
         self.read.subscribe()
     }
@@ -123,7 +126,7 @@ impl Follower {
             // Before the look at them: none that come in between are missed.
             let news = namespaces.news.notified();
             self.follow_projects().await;
-            let due = self.pending.due.filter(|_| *self.read.borrow());
+            let due = self.pending.due.filter(|_| self.listed);
             tokio::select! {
                 event = events.next() => match event {
                     Some(event) => self.heed(event, &mut listed).await,
@@ -150,6 +153,7 @@ impl Follower {
             Ok(watcher::Event::Init) => listed.clear(),
             Ok(watcher::Event::InitApply(map)) => listed.extend(self.take(map)),
             Ok(watcher::Event::InitDone) => {
+                self.listed = true;
                 // Also where there is nothing: what was last good there is forgotten.
                 self.found.entry(self.system.clone()).or_default();
                 for (namespace, maps) in &mut self.found {

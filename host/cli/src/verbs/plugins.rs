@@ -42,6 +42,7 @@ pub(super) async fn run(settings: &Settings, verb: PluginsVerb) -> Outcome {
             settings.output.text("removed\n")
         }
         PluginsVerb::Build { source, output } => build(settings, &source, output),
+        PluginsVerb::Pack { file } => pack(settings, &file),
         PluginsVerb::Call { file, tool, input, workspace } => {
             call(settings, &file, &tool, &input, workspace.as_deref())
         }
@@ -217,6 +218,15 @@ fn build(settings: &Settings, source: &Path, output: Option<PathBuf>) -> Outcome
             .json(&json!({ "id": id, "file": output, "digest": digest, "size": plugin.len() }));
     }
     settings.output.text(&format!("built {id}: {} ({} bytes)\n", output.display(), plugin.len()))
+}
+
+fn pack(settings: &Settings, file: &Path) -> Outcome {
+    let bytes = component(file)?;
+    // Said here already, with the same words, before anything is applied.
+    let admissible = manifest::admit(&bytes, MAX_BYTES)
+        .map_err(|e| Failure::of(Code::Forbidden, &format!("{}", file.display()), &e))?;
+    let maps = author::config_maps(admissible.manifest.id.as_str(), &bytes)?;
+    settings.output.json(&json!({ "apiVersion": "v1", "kind": "List", "items": maps }))
 }
 
 fn call(settings: &Settings, file: &Path, tool: &ToolName, input: &str, workspace: Option<&Path>) -> Outcome {

@@ -54,19 +54,29 @@ impl Kept {
     }
 
     pub(super) fn remove(&self, digest: &Digest) -> io::Result<()> {
-        fs::remove_file(self.file(digest))
+        remove(&self.file(digest))
     }
 
+    /// Also of what only has native code: its component went while that was made.
     pub(super) fn digests(&self) -> io::Result<BTreeSet<Digest>> {
         let digest = |entry: io::Result<fs::DirEntry>| {
             let name = entry.ok()?.file_name().into_string().ok()?;
-            format!("sha256:{}", name.strip_suffix(".wasm")?).parse().ok()
+            let hex = name.strip_suffix(".wasm").or_else(|| name.strip_suffix(".json"))?;
+            format!("sha256:{hex}").parse().ok()
         };
         Ok(fs::read_dir(&self.dir)?.filter_map(digest).collect())
     }
 
     fn file(&self, digest: &Digest) -> PathBuf {
         self.dir.join(format!("{}.wasm", digest.hex()))
+    }
+}
+
+/// It may be gone already.
+pub(super) fn remove(file: &Path) -> io::Result<()> {
+    match fs::remove_file(file) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
     }
 }
 

@@ -1,6 +1,6 @@
 //! Native code: made by the compiler's process, one per component, signed here and kept by digest.
 
-use super::Plugin;
+use super::{Plugin, kept::remove};
 use crate::settings::write;
 use bytes::Bytes;
 use ed25519_dalek::{Signature, Signer as _, SigningKey, Verifier as _};
@@ -190,10 +190,10 @@ impl Native {
     /// Removes what was made of a component. Native code that came out the same for another one stays.
     pub(super) fn forget(&self, component: &Digest) -> io::Result<()> {
         lock(&self.hopeless).remove(component);
-        let Some(signed) = self.known(component).or_else(|| self.stored(component)) else { return Ok(()) };
+        let signed = self.known(component).or_else(|| self.stored(component));
         lock(&self.made).remove(component);
-        fs::remove_file(self.statement(component))?;
-        let artifact = signed.statement.artifact;
+        remove(&self.statement(component))?;
+        let Some(Signed { statement: Statement { artifact, .. }, .. }) = signed else { return Ok(()) };
         let same = |entry: io::Result<fs::DirEntry>| {
             let path = entry.ok()?.path();
             let json = path.extension().is_some_and(|extension| extension == "json");
@@ -203,7 +203,7 @@ impl Native {
         if fs::read_dir(&self.dir)?.find_map(same).is_some() {
             return Ok(());
         }
-        fs::remove_file(self.code(&artifact))
+        remove(&self.code(&artifact))
     }
 
     /// Native code by its own digest.

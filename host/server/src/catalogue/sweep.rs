@@ -143,7 +143,14 @@ mod tests {
         }
         let idle = catalogue.idle().unwrap();
         assert_eq!(idle, BTreeSet::from([unused.clone(), pinned.clone()]));
+        // Its native code was finished after it went.
+        let orphan = Digest::of(b"orphan");
+        let orphaned = dir.path().join(format!("native/{}.json", orphan.hex()));
+        std::fs::write(&orphaned, "{}").unwrap();
+        let idle = catalogue.idle().unwrap();
+        assert!(idle.contains(&orphan));
         catalogue.remove_all(&idle, &BTreeSet::from([pinned.clone()])).unwrap();
+        assert!(!orphaned.exists());
         let there = |digest: &Digest| catalogue.by_digest(&"p".parse().unwrap(), digest).is_some();
         assert_eq!([&unused, &given, &pinned, &used].map(there), [false, true, true, true]);
         // A bad one in its place: the last good one is needed, also by the next server.
