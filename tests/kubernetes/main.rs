@@ -8,9 +8,12 @@ mod accounts;
 mod attack;
 mod cli;
 mod gate;
+#[path = "../it/guests.rs"]
+mod guests;
 mod harm;
 mod job;
 mod life;
+mod plugins;
 mod refused;
 mod uninstall;
 mod world;

@@ -22,6 +22,13 @@ pub(crate) fn repository() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the repository").to_owned()
 }
 
+/// A program as `cargo xtask e2e` builds it for the images.
+pub(crate) fn bin(name: &str) -> PathBuf {
+    let path = repository().join("target/stage/debug").join(name);
+    assert!(path.is_file(), "{} is not there: run `cargo xtask e2e`, which builds it", path.display());
+    path
+}
+
 pub(crate) fn kubectl(args: &[&str]) -> anyhow::Result<String> {
     kubectl_with(args, "")
 }

@@ -1,4 +1,5 @@
-//! `build-plugins`: every first-party plugin as an admissible component with its manifest inside, and an index.
+//! `build-plugins`: every first-party plugin as an admissible component with its manifest inside, an index, and the
+//! ConfigMaps that bring them to a cluster.
 
 use crate::{
     binaries::{self, Profile},
@@ -55,6 +56,7 @@ pub(crate) fn build_with(bin_dir: &Path) -> anyhow::Result<()> {
     index.sort_by(|a, b| a.id.cmp(&b.id));
     write_index(&index)?;
     remove_others(&index)?;
+    config_maps(&index)?;
     for entry in &index {
         say(&format!("  {:<32} {:>8}  {:>6.1} KiB", entry.id, entry.version, kib(entry.size)));
     }
@@ -168,6 +170,27 @@ fn remove_others(index: &[Entry]) -> anyhow::Result<()> {
             std::fs::remove_file(path)?;
         }
     }
+    Ok(())
+}
+
+/// What `manifests/plugins` applies.
+fn config_maps(index: &[Entry]) -> anyhow::Result<()> {
+    let to = folder().join("manifests");
+    if to.exists() {
+        std::fs::remove_dir_all(&to)?;
+    }
+    std::fs::create_dir_all(&to)?;
+    let mut kustomization =
+        "apiVersion: kustomize.config.k8s.io/v1beta1\nkind: Kustomization\nresources:\n".to_owned();
+    for entry in index {
+        let component = std::fs::read(folder().join(&entry.file))?;
+        for map in author::config_maps(&entry.id, &component)? {
+            let name = map["metadata"]["name"].as_str().context("a ConfigMap has a name")?;
+            std::fs::write(to.join(format!("{name}.json")), serde_json::to_string(&map)?)?;
+            kustomization.push_str(&format!("  - {name}.json\n"));
+        }
+    }
+    std::fs::write(to.join("kustomization.yaml"), kustomization)?;
     Ok(())
 }
 

@@ -21,7 +21,8 @@ pub(crate) struct Verbs {
 
 #[derive(Debug, Subcommand)]
 enum Verb {
-    /// Build the first-party plugins into target/plugins (installs the wasm targets).
+    /// Build the first-party plugins into target/plugins (installs the wasm targets), also as the ConfigMaps that
+    /// manifests/plugins applies.
     BuildPlugins,
     /// Build the shipped binaries, one `cargo build` each, and the plugins, into target/stage.
     Build(Optimised),

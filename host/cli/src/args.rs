@@ -307,6 +307,8 @@ pub(crate) enum PluginsVerb {
         #[arg(long, short, value_name = "FILE")]
         output: Option<PathBuf>,
     },
+    /// Print a finished plugin as the ConfigMaps that bring it to a cluster, for `kubectl apply --server-side -f -`.
+    Pack { file: PathBuf },
     /// Call a tool of a plugin file once, here, in the sandbox.
     Call {
         file: PathBuf,

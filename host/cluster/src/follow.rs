@@ -24,6 +24,7 @@ use std::{
     time::Duration,
 };
 use telemetry::{Health, Shutdown};
+use tokio::sync::watch;
 
 /// Before a session that could not be taken up is tried again.
 const AGAIN: Duration = Duration::from_secs(2);
@@ -33,6 +34,8 @@ pub(crate) struct Follower {
     client: Client,
     runners: Arc<Runners>,
     namespaces: Arc<Namespaces>,
+    /// Plugins are known.
+    plugins: watch::Receiver<bool>,
     sessions: Sessions,
     health: Health,
     /// The last version of each object.
@@ -46,6 +49,7 @@ impl Follower {
         client: Client,
         runners: Arc<Runners>,
         namespaces: Arc<Namespaces>,
+        plugins: watch::Receiver<bool>,
         sessions: Sessions,
         health: Health,
     ) -> Self {
@@ -53,6 +57,7 @@ impl Follower {
             client,
             runners,
             namespaces,
+            plugins,
             sessions,
             health,
             versions: HashMap::new(),
@@ -61,8 +66,13 @@ impl Follower {
     }
 
     pub(crate) async fn follow(mut self, shutdown: Shutdown) -> io::Result<()> {
-        // A policy that was not read yet would refuse what it permits.
-        if shutdown.or(self.namespaces.read()).await.is_none() {
+        // A policy that was not read yet would refuse what it permits, and a plugin be missing.
+        let known = async {
+            self.namespaces.read().await;
+            // An error: nobody follows them any more, and the process ends.
+            let _ = self.plugins.wait_for(|read| *read).await;
+        };
+        if shutdown.or(known).await.is_none() {
             return Ok(());
         }
         let api = Api::<DynamicObject>::all_with(self.client.clone(), &kinds::session());

@@ -8,6 +8,7 @@ mod follow;
 mod kinds;
 mod objects;
 mod pki;
+mod plugins;
 mod projects;
 mod records;
 mod runners;
@@ -55,6 +56,7 @@ pub struct Cluster {
     runners: Arc<Runners>,
     namespaces: Arc<Namespaces>,
     writer: Arc<Writer>,
+    namespace: String,
 }
 
 impl Cluster {
@@ -77,23 +79,34 @@ impl Cluster {
             projects: Arc::clone(&namespaces) as _,
             records: Arc::new(records::Objects::new(Arc::clone(&clients), Arc::clone(&namespaces))),
             callers: clients,
+            plugins: plugins::ADDED,
             api: settings.api,
             runners: settings.runners,
             tls: identity.server_config()?,
         };
-        Ok((Self { client, runners, namespaces, writer }, elsewhere))
+        Ok((Self { client, runners, namespaces, writer, namespace: settings.namespace.clone() }, elsewhere))
     }
 
-    /// Follows settings and sessions from now on, until shutdown.
+    /// Follows settings, plugins and sessions from now on, until shutdown.
     pub fn follow(self, running: &server::Running, supervisor: &Supervisor) {
-        let Self { client, runners, namespaces, writer } = self;
+        let Self { client, runners, namespaces, writer, namespace } = self;
         let (shutdown, health): (_, Health) = (&running.shutdown, running.health.clone());
         supervisor.critical("status", writer.write(shutdown.clone()));
         supervisor.critical(
             "projects",
             Arc::clone(&namespaces).follow(client.clone(), shutdown.clone(), health.clone()),
         );
-        let follower = follow::Follower::new(client, runners, namespaces, running.sessions.clone(), health);
+        let plugins = plugins::Follower::new(
+            client.clone(),
+            running.catalogue.clone(),
+            Arc::clone(&namespaces),
+            namespace,
+            health.clone(),
+        );
+        let read = plugins.read();
+        supervisor.critical("plugins", plugins.follow(shutdown.clone()));
+        let sessions = running.sessions.clone();
+        let follower = follow::Follower::new(client, runners, namespaces, read, sessions, health);
         supervisor.critical("sessions", follower.follow(shutdown.clone()));
     }
 }

@@ -72,7 +72,9 @@ impl Seen {
     pub(crate) fn accept(&self, policy: &ProjectPolicy) -> Result<Object, Invalid> {
         let spec = resources::session::read(&self.spec)?.spec;
         let metadata = Metadata { labels: self.labels.clone(), ..Metadata::default() };
-        let spec = Posted { metadata, spec, raw: self.spec.clone() }.accept(policy)?;
+        let mut spec = Posted { metadata, spec, raw: self.spec.clone() }.accept(policy)?;
+        // What is true of one machine alone is not of a cluster.
+        spec.warnings.retain(|warning| !OF_ONE_MACHINE.contains(&warning.reason.as_str()));
         let ran = self.has_log || self.decided.phase.is_settled();
         Ok(Object { reference: self.reference.clone(), created_by: self.created_by.clone(), spec, ran })
     }

@@ -61,6 +61,11 @@ impl Namespaces {
         }
     }
 
+    /// Which namespaces are projects now.
+    pub(crate) fn labelled(&self) -> HashSet<ProjectName> {
+        self.seen().labelled.clone()
+    }
+
     pub(crate) async fn follow(
         self: Arc<Self>,
         client: Client,

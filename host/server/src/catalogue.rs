@@ -1,34 +1,44 @@
-//! Plugins by digest: the first-party ones beside the binaries, and those of the drop folder, where uploads go too.
+//! Plugins by digest: the first-party ones beside the binaries, and what others add: in the drop folder of one machine,
+//! where uploads go too, or wherever somebody says so with [`Catalogue::stock`].
 //!
 //! Presence is not capability. A first-party plugin is granted what it asks; any other one that asks for something
 //! runs with nothing until the project's settings grant its digest. What is refused or kept at its last good version is shown.
 
 mod folder;
+mod kept;
 mod material;
 mod native;
 mod rules;
+mod shelf;
+mod sweep;
 
 pub use material::{Around, Models};
 pub use native::{CompileError, Key, KeyError};
+pub use rules::Verdict;
+pub use shelf::{Package, Read, Scope};
 
+use crate::settings::Project;
 use bytes::Bytes;
 use folder::Folder;
+use kept::Kept;
 use manifest::Manifest;
 use model::{
     grant::EffectSet,
-    id::{Digest, PersonaKey, PluginId},
+    id::{Digest, PersonaKey, PluginId, ProjectName},
 };
 use native::Native;
 use resources::ProjectPolicy;
 use rules::Ruled;
+use shelf::{Shelf, Slot};
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet, HashMap},
     io,
     path::PathBuf,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
-    time::Duration,
+    time::{Duration, Instant},
 };
 use telemetry::{Health, Shutdown};
+use tokio::sync::{Notify, watch};
 
 /// Bytes of one component.
 pub const MAX_COMPONENT_BYTES: usize = 16 << 20;
@@ -76,12 +86,12 @@ impl Plugin {
     }
 }
 
-/// A file of the drop folder that is not in use as it is.
+/// A package that is not in use as it is.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Refused {
     pub file: String,
     pub why: String,
-    /// The last good version of this file, which stays in use.
+    /// The last good version of it, which stays in use.
     pub kept: Option<Digest>,
 }
 
@@ -91,6 +101,9 @@ pub enum UploadError {
     NotAdmissible(#[from] manifest::NotAdmissible),
     #[error("{0}")]
     Against(String),
+    /// It is done elsewhere; the text says where.
+    #[error("{0}")]
+    Elsewhere(String),
     #[error("the plugin folder cannot be written")]
     Io(#[from] io::Error),
 }
@@ -103,8 +116,20 @@ pub enum RemoveError {
         "it is a first-party plugin: it comes with the binaries; revoke its digest in the project's settings instead"
     )]
     FirstParty,
+    /// It is done elsewhere; the text says where.
+    #[error("{0}")]
+    Elsewhere(String),
     #[error("the plugin folder cannot be written")]
     Io(#[from] io::Error),
+}
+
+/// Where plugins are added.
+#[derive(Debug, Clone)]
+pub enum Added {
+    /// In this folder, which is followed, and through the API.
+    Folder(PathBuf),
+    /// Elsewhere: whoever follows that says what there is with [`Catalogue::stock`]. The text tells people where.
+    Elsewhere(&'static str),
 }
 
 /// Where the catalogue finds and keeps things.
@@ -112,7 +137,7 @@ pub enum RemoveError {
 pub struct Places {
     /// First-party components, read once.
     pub first_party: PathBuf,
-    pub dropped: PathBuf,
+    pub added: Added,
     /// Native code, and copies of admitted components.
     pub native: PathBuf,
     /// The compiler's executable.
@@ -125,19 +150,29 @@ pub struct Catalogue(Arc<Inner>);
 
 struct Inner {
     first: Vec<Arc<Plugin>>,
-    folder: Mutex<Folder>,
+    added: Result<Mutex<Folder>, &'static str>,
+    shelf: Mutex<Shelf>,
     ruled: Mutex<Arc<Ruled>>,
+    kept: Arc<Kept>,
     native: Native,
+    /// What sessions were given of late.
+    given: Mutex<HashMap<Digest, Instant>>,
+    /// Parts of the health that are ours, of what is added.
+    parts: Mutex<BTreeMap<String, String>>,
     health: Health,
+    /// Something is to be compiled.
+    stocked: Notify,
+    /// Counts what changed.
+    changes: watch::Sender<u64>,
 }
 
 impl Catalogue {
-    /// Reads both folders.
+    /// Reads the folders.
     ///
     /// # Errors
     /// When a folder cannot be read or made. A missing or bad plugin is no error.
     pub fn open(places: Places, key: Key, health: Health) -> io::Result<Self> {
-        let Places { first_party, dropped, native, compiler } = places;
+        let Places { first_party, added, native, compiler } = places;
         let native = Native::open(native, compiler, key)?;
         let (first, bad) = folder::first_party(&first_party)?;
         if first.is_empty() {
@@ -149,60 +184,142 @@ impl Catalogue {
         for (file, why) in bad {
             health.degrade(format!("plugin {file}"), why);
         }
-        let folder = Mutex::new(Folder::open(dropped, native.dir().to_owned())?);
-        let catalogue = Self(Arc::new(Inner { first, folder, ruled: Mutex::default(), native, health }));
+        let kept = Arc::new(Kept::open(native.dir().to_owned(), &first)?);
+        let catalogue = Self(Arc::new(Inner {
+            added: match added {
+                Added::Folder(dir) => Ok(Mutex::new(Folder::open(dir)?)),
+                Added::Elsewhere(text) => Err(text),
+            },
+            shelf: Mutex::new(Shelf::open(Arc::clone(&kept))),
+            ruled: Mutex::new(Arc::new(rules::rule(&first, vec![]))),
+            first,
+            kept,
+            native,
+            given: Mutex::default(),
+            parts: Mutex::default(),
+            health,
+            stocked: Notify::new(),
+            changes: watch::Sender::new(0),
+        }));
         catalogue.look(true)?;
         Ok(catalogue)
     }
 
-    /// Follows the drop folder and compiles what is not compiled yet, until shutdown.
+    /// Follows the drop folder, and compiles what is not compiled yet, until shutdown.
     pub async fn follow(self, shutdown: Shutdown) {
-        self.compile_ahead().await;
-        while shutdown.or(tokio::time::sleep(POLL)).await.is_some() {
+        shutdown.or(async { tokio::join!(self.keep_looking(), self.keep_compiling()) }).await;
+    }
+
+    async fn keep_looking(&self) {
+        while self.0.added.is_ok() {
+            tokio::time::sleep(POLL).await;
             let catalogue = self.clone();
-            match tokio::task::spawn_blocking(move || catalogue.look(false)).await {
-                Ok(Ok(true)) => self.compile_ahead().await,
-                Ok(Ok(false)) | Err(_) => {}
-                Ok(Err(error)) => tracing::warn!(%error, "the plugin folder cannot be read"),
+            if let Ok(Err(error)) = tokio::task::spawn_blocking(move || catalogue.look(false)).await {
+                tracing::warn!(%error, "the plugin folder cannot be read");
             }
         }
     }
 
-    /// All plugins in use, first-party ones first.
+    async fn keep_compiling(&self) {
+        loop {
+            let stocked = self.0.stocked.notified();
+            self.compile_ahead().await;
+            stocked.await;
+        }
+    }
+
+    /// Counts on when what is in use changed, or what is known of it.
     #[must_use]
-    pub fn plugins(&self) -> Vec<Arc<Plugin>> {
-        self.0.first.iter().chain(self.ruled().plugins.values()).cloned().collect()
+    pub fn changes(&self) -> watch::Receiver<u64> {
+        self.0.changes.subscribe()
+    }
+
+    /// All that there is in a scope now. What has the same stamp as before is not read again. Blocks.
+    pub fn stock(&self, scope: &Scope, packages: Vec<Package>) {
+        let mut shelf = lock(&self.0.shelf);
+        if shelf.stock(scope, packages) {
+            self.rule(shelf);
+        }
+    }
+
+    /// Forgets what there was in other projects than these. Blocks.
+    pub fn keep_projects(&self, projects: &BTreeSet<ProjectName>) {
+        let mut shelf = lock(&self.0.shelf);
+        if shelf.keep_projects(projects) {
+            self.rule(shelf);
+        }
+    }
+
+    /// What became of the packages of a scope, by name.
+    #[must_use]
+    pub fn verdicts(&self, scope: &Scope) -> BTreeMap<String, Verdict> {
+        let ruled = self.ruled();
+        let here = ruled.verdicts.iter().filter(|(slot, _)| slot.scope == *scope);
+        here.map(|(slot, verdict)| (slot.name.clone(), verdict.clone())).collect()
+    }
+
+    /// Why a plugin in use has no native code, where it never will have any.
+    #[must_use]
+    pub fn unusable(&self, digest: &Digest) -> Option<String> {
+        self.0.native.hopeless(digest)
+    }
+
+    /// All plugins that are in use somewhere.
+    #[must_use]
+    pub fn count(&self) -> usize {
+        let ruled = self.ruled();
+        ruled.common.len() + ruled.projects.values().map(Vec::len).sum::<usize>()
+    }
+
+    /// All plugins in use in a project, first-party ones first.
+    #[must_use]
+    pub fn plugins(&self, project: &ProjectName) -> Vec<Arc<Plugin>> {
+        let ruled = self.ruled();
+        let own = ruled.projects.get(project).into_iter().flatten();
+        ruled.common.iter().chain(own).cloned().collect()
+    }
+
+    /// What the project sees of packages that are not in use as they are.
+    #[must_use]
+    pub fn refused(&self, project: &ProjectName) -> Vec<Refused> {
+        let ruled = self.ruled();
+        let seen = ruled.verdicts.iter().filter(|(slot, _)| slot.scope.reaches(project));
+        let refused = seen.filter_map(|(slot, verdict)| {
+            let kept = verdict.used.as_ref().map(|plugin| plugin.digest.clone());
+            Some(Refused { file: slot.name.clone(), why: verdict.refused.clone()?, kept })
+        });
+        refused.collect()
     }
 
     #[must_use]
-    pub fn refused(&self) -> Vec<Refused> {
-        self.ruled().refused.clone()
+    pub fn plugin(&self, project: &ProjectName, id: &PluginId) -> Option<Arc<Plugin>> {
+        self.plugins(project).into_iter().find(|plugin| plugin.manifest.id == *id)
     }
 
+    /// The plugin of this digest: in use in the project, or of an earlier version that a session is pinned to.
     #[must_use]
-    pub fn plugin(&self, id: &PluginId) -> Option<Arc<Plugin>> {
-        self.plugins().into_iter().find(|plugin| plugin.manifest.id == *id)
-    }
-
-    /// The plugin of this digest: in use, or of an earlier version that a session is pinned to.
-    #[must_use]
-    pub fn by_digest(&self, digest: &Digest) -> Option<Arc<Plugin>> {
-        let now = self.plugins().into_iter().find(|plugin| plugin.digest == *digest);
-        now.or_else(|| folder::kept(self.0.native.dir(), digest).map(Arc::new))
+    pub fn by_digest(&self, project: &ProjectName, digest: &Digest) -> Option<Arc<Plugin>> {
+        let now = self.plugins(project).into_iter().chain(self.0.first.iter().cloned());
+        let now = now.into_iter().find(|plugin| plugin.digest == *digest);
+        now.or_else(|| self.0.kept.read(digest).map(Arc::new))
     }
 
     /// The persona of this key that sessions of the project may use.
     #[must_use]
-    pub fn persona(&self, policy: &ProjectPolicy, key: &PersonaKey) -> Option<Arc<Plugin>> {
-        self.personas(policy).remove(key)
+    pub fn persona(&self, project: &Project, key: &PersonaKey) -> Option<Arc<Plugin>> {
+        self.personas(&project.name, &project.policy).remove(key)
     }
 
-    /// The personas that sessions of the project may use.
+    /// The personas that sessions of the project may use under this policy.
     #[must_use]
-    pub fn personas(&self, policy: &ProjectPolicy) -> BTreeMap<PersonaKey, Arc<Plugin>> {
+    pub fn personas(
+        &self,
+        project: &ProjectName,
+        policy: &ProjectPolicy,
+    ) -> BTreeMap<PersonaKey, Arc<Plugin>> {
         let usable = |plugin: &Arc<Plugin>| matches!(plugin.standing(policy), Standing::Granted(_));
         let keyed = |plugin: Arc<Plugin>| Some((plugin.manifest.persona.as_ref()?.key.clone(), plugin));
-        self.plugins().into_iter().filter(usable).filter_map(keyed).collect()
+        self.plugins(project).into_iter().filter(usable).filter_map(keyed).collect()
     }
 
     /// Adds a component to the drop folder, if it may be there.
@@ -210,21 +327,24 @@ impl Catalogue {
     /// # Errors
     /// When it is not admissible, against the rules, or cannot be written. Nothing changes then.
     pub fn upload(&self, component: &[u8]) -> Result<Arc<Plugin>, UploadError> {
-        let plugin = Arc::new(folder::admit(component, Origin::Dropped)?);
-        let folder = self.folder();
-        let mut files = folder.files();
-        let file = files
+        let plugin = Arc::new(kept::admit(Bytes::copy_from_slice(component), Origin::Dropped)?);
+        let folder = self.0.added.as_ref().map_err(|text| UploadError::Elsewhere((*text).to_owned()))?;
+        let shelf = lock(&self.0.shelf);
+        let mut offers = shelf.offers();
+        let file = offers
             .iter()
-            .find(|file| file.good.as_ref().is_some_and(|good| good.manifest.id == plugin.manifest.id))
-            .map_or_else(|| format!("{}.wasm", plugin.manifest.id), |file| file.name.clone());
-        files.retain(|other| other.name != file);
-        rules::against(&self.0.first, &files, &plugin)
-            .map_or(Ok(()), |why| Err(UploadError::Against(why)))?;
-        if let Some(why) = folder.older(&file, &plugin) {
+            .find(|offer| offer.good.as_ref().is_some_and(|good| good.manifest.id == plugin.manifest.id))
+            .map_or_else(|| format!("{}.wasm", plugin.manifest.id), |offer| offer.slot.name.clone());
+        let slot = Slot { scope: Scope::Folder, name: file };
+        offers.retain(|other| other.slot != slot);
+        if let Some(why) = rules::against(&self.0.first, offers, &slot.scope, &plugin) {
             return Err(UploadError::Against(why));
         }
-        folder.write(&file, component)?;
-        drop(folder);
+        if let Some(why) = shelf.older(&slot, &plugin) {
+            return Err(UploadError::Against(why));
+        }
+        drop(shelf);
+        lock(folder).write(&slot.name, component)?;
         self.look(true)?;
         Ok(plugin)
     }
@@ -237,54 +357,90 @@ impl Catalogue {
         if self.0.first.iter().any(|plugin| plugin.manifest.id == *id) {
             return Err(RemoveError::FirstParty);
         }
-        let mut folder = self.folder();
-        let named = |file: &folder::File| file.good.as_ref().is_some_and(|good| good.manifest.id == *id);
-        let file = folder.files().into_iter().find(named).ok_or(RemoveError::NotFound)?;
-        folder.remove(&file.name)?;
-        drop(folder);
+        let folder = self.0.added.as_ref().map_err(|text| RemoveError::Elsewhere((*text).to_owned()))?;
+        let named = |good: &Arc<Plugin>| good.manifest.id == *id;
+        let offers = lock(&self.0.shelf).offers();
+        let offer = offers.into_iter().find(|offer| offer.good.as_ref().is_some_and(named));
+        lock(folder).remove(&offer.ok_or(RemoveError::NotFound)?.slot.name)?;
         self.look(true)?;
         Ok(())
     }
 
-    /// Looks at the drop folder; whether something changed. `now`: also files that may still be written to.
-    fn look(&self, now: bool) -> io::Result<bool> {
-        let mut folder = self.folder();
-        if !folder.look(now)? {
-            return Ok(false);
+    /// Looks at the drop folder, where there is one. `now`: also at files that may still be written to.
+    fn look(&self, now: bool) -> io::Result<()> {
+        let Ok(folder) = &self.0.added else { return Ok(()) };
+        let mut folder = lock(folder);
+        let packages = folder.look(now)?;
+        self.stock(&Scope::Folder, packages);
+        Ok(())
+    }
+
+    fn rule(&self, shelf: MutexGuard<'_, Shelf>) {
+        let ruled = Arc::new(rules::rule(&self.0.first, shelf.offers()));
+        *lock(&self.0.ruled) = Arc::clone(&ruled);
+        self.tell(&ruled);
+        drop(shelf);
+        self.0.stocked.notify_one();
+        self.0.changes.send_modify(|count| *count += 1);
+    }
+
+    /// Health names what all see; of a project's own it says no more than that there is something.
+    fn tell(&self, ruled: &Ruled) {
+        let mut parts = BTreeMap::new();
+        for (slot, verdict) in &ruled.verdicts {
+            let Some(why) = &verdict.refused else { continue };
+            if let Scope::Project(project) = &slot.scope {
+                let text = format!("some are refused: GET /api/projects/{project}/plugins says why");
+                parts.insert(format!("plugins of the project {project}"), text);
+                continue;
+            }
+            let kept = if verdict.used.is_some() { "; its last good version stays in use" } else { "" };
+            parts.insert(format!("plugin {}", slot.name), format!("{why}{kept}"));
         }
-        let ruled = Arc::new(rules::rule(&self.0.first, folder.files()));
-        drop(folder);
-        let before =
-            std::mem::replace(&mut *self.0.ruled.lock().unwrap_or_else(PoisonError::into_inner), ruled);
-        for Refused { file, .. } in &before.refused {
-            self.0.health.recover(&format!("plugin {file}"));
+        let mut before = lock(&self.0.parts);
+        for gone in before.keys().filter(|part| !parts.contains_key(*part)) {
+            self.0.health.recover(gone);
         }
-        for Refused { file, why, kept } in self.refused() {
-            let kept = if kept.is_some() { "; its last good version stays in use" } else { "" };
-            tracing::warn!(file, why, "a plugin is refused");
-            self.0.health.degrade(format!("plugin {file}"), format!("{why}{kept}"));
+        for (part, why) in parts.iter().filter(|(part, why)| before.get(*part) != Some(*why)) {
+            tracing::warn!(part, why, "a plugin is refused");
+            self.0.health.degrade(part, why);
         }
-        Ok(true)
+        *before = parts;
     }
 
     async fn compile_ahead(&self) {
-        for plugin in self.plugins() {
+        let ruled = self.ruled();
+        let own = ruled.projects.values().flatten().map(|plugin| (plugin, false));
+        for (plugin, told) in ruled.common.iter().map(|plugin| (plugin, true)).chain(own) {
+            // Each may take long, and another has come in its place meanwhile.
+            if !self.is_used(&plugin.digest) {
+                continue;
+            }
             let part = format!("compiling {}", plugin.manifest.id);
-            match self.0.native.artifact(&plugin, None).await {
-                Ok(_) => self.0.health.recover(&part),
+            match self.0.native.artifact(plugin, None).await {
+                Ok(_) if told => self.0.health.recover(&part),
+                Ok(_) => {}
                 Err(error) => {
                     tracing::warn!(plugin = %plugin.manifest.id, digest = %plugin.digest, %error, "cannot compile");
-                    self.0.health.degrade(part, error.to_string());
+                    self.0.changes.send_modify(|count| *count += 1);
+                    if told {
+                        self.0.health.degrade(part, error.to_string());
+                    }
                 }
             }
         }
     }
 
-    fn folder(&self) -> MutexGuard<'_, Folder> {
-        self.0.folder.lock().unwrap_or_else(PoisonError::into_inner)
+    fn is_used(&self, digest: &Digest) -> bool {
+        let ruled = self.ruled();
+        ruled.common.iter().chain(ruled.projects.values().flatten()).any(|plugin| plugin.digest == *digest)
     }
 
     fn ruled(&self) -> Arc<Ruled> {
-        Arc::clone(&self.0.ruled.lock().unwrap_or_else(PoisonError::into_inner))
+        Arc::clone(&lock(&self.0.ruled))
     }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -5,7 +5,7 @@ use crate::{
     api::{self, Api},
     auth::{Token, TokenError},
     broker::{Broker, BrokerConfig, BrokerError, Endpoint, InvalidPrices, Models, RetryPolicy, scripted},
-    catalogue::{Around, Catalogue, Key, KeyError, Places},
+    catalogue::{Added, Around, Catalogue, Key, KeyError, Places},
     gateway,
     listen::{self, Hosts, ListenError},
     records::{InStore, Records},
@@ -51,6 +51,8 @@ pub struct Elsewhere {
     pub projects: Arc<dyn Projects>,
     pub records: Arc<dyn Records>,
     pub callers: Arc<dyn Callers>,
+    /// Where people add plugins. Whoever follows that place tells [`Running::catalogue`].
+    pub plugins: &'static str,
     /// REST, over TLS.
     pub api: SocketAddr,
     /// Where runners dial in, over TLS.
@@ -111,6 +113,7 @@ pub struct Running {
     pub shutdown: Shutdown,
     pub health: Health,
     pub sessions: Sessions,
+    pub catalogue: Catalogue,
     broker: Broker,
     /// Sessions reach the broker through here, and it them: emptied at the end, so that both go.
     models: watch::Sender<Option<Broker>>,
@@ -139,7 +142,7 @@ impl Server {
         listen::private_folder(&dir)?;
         // One server per folder: the store's lock. Only then are left-over sockets removed.
         let store = Store::open(&dir, config.durability)?;
-        let catalogue = open_catalogue(&config, health.clone())?;
+        let catalogue = open_catalogue(&config, &place, health.clone())?;
         let upstream = upstream(&config).await?;
         let (seams, doors) = match place {
             Place::Here { listen, user } => here(&config, listen, &user, &health).await?,
@@ -175,11 +178,12 @@ impl Server {
         });
         let gateway = gateway::router(sessions.clone(), broker.clone());
         let tcp_addr = doors.serve(&api, gateway, &shutdown, supervisor)?;
-        supervisor.spawn(catalogue.follow(shutdown.clone()));
+        supervisor.spawn(catalogue.clone().follow(shutdown.clone()));
+        supervisor.spawn(catalogue.clone().keep_swept(sessions.clone(), shutdown.clone()));
         supervisor.spawn(sessions.clone().housekeeping(HOUSEKEEPING, shutdown.clone()));
         health.set_ready(true);
         tracing::info!(data = %dir.display(), tcp = ?tcp_addr, "listening");
-        Ok(Running { tcp_addr, shutdown, health, sessions, broker, models })
+        Ok(Running { tcp_addr, shutdown, health, sessions, catalogue, broker, models })
     }
 }
 
@@ -262,7 +266,7 @@ async fn here(
 }
 
 async fn open_elsewhere(elsewhere: Elsewhere) -> Result<(Seams, Doors), StartError> {
-    let Elsewhere { life, launcher, projects, records, callers, api, runners, tls } = elsewhere;
+    let Elsewhere { life, launcher, projects, records, callers, plugins: _, api, runners, tls } = elsewhere;
     let doors =
         Doors::Tls { api: listen::any(api).await?, runners: listen::any(runners).await?, config: tls };
     Ok((Seams { life, launcher, projects, records, callers }, doors))
@@ -281,14 +285,17 @@ fn serve_tcp(
     Ok(address)
 }
 
-fn open_catalogue(config: &Config, health: Health) -> Result<Catalogue, StartError> {
+fn open_catalogue(config: &Config, place: &Place, health: Health) -> Result<Catalogue, StartError> {
     let dir = &config.data_dir;
     let keys = dir.join("keys");
     listen::private_folder(&keys)?;
     listen::private_folder(&dir.join("native"))?;
     let places = Places {
         first_party: config.plugins.clone(),
-        dropped: dir.join("plugins"),
+        added: match place {
+            Place::Here { .. } => Added::Folder(dir.join("plugins")),
+            Place::Elsewhere(elsewhere) => Added::Elsewhere(elsewhere.plugins),
+        },
         native: dir.join("native"),
         compiler: config.programs.join("vteam-compile"),
     };

@@ -42,6 +42,7 @@ pub(super) async fn run(settings: &Settings, verb: PluginsVerb) -> Outcome {
             settings.output.text("removed\n")
         }
         PluginsVerb::Build { source, output } => build(settings, &source, output),
+        PluginsVerb::Pack { file } => pack(settings, &file),
         PluginsVerb::Call { file, tool, input, workspace } => {
             call(settings, &file, &tool, &input, workspace.as_deref())
         }
@@ -68,7 +69,13 @@ async fn list(settings: &Settings) -> Outcome {
         let [name, why] = ["/file", "/why"].map(|at| render::line(&cell(file, at), 300));
         format!("{} {name}: {why}\n", style.red("refused:"))
     };
-    settings.output.text(&refused.iter().map(line).collect::<String>())
+    let unusable = |plugin: &Value| {
+        let why = plugin.get("problem")?.as_str()?;
+        let name = render::line(&cell(plugin, "/id"), 128);
+        Some(format!("{} {name}: {}\n", style.red("unusable:"), render::line(&why.into(), 300)))
+    };
+    let lines = refused.iter().map(line).chain(plugins.iter().filter_map(unusable));
+    settings.output.text(&lines.collect::<String>())
 }
 
 async fn inspect(settings: &Settings, id: &str) -> Outcome {
@@ -211,6 +218,15 @@ fn build(settings: &Settings, source: &Path, output: Option<PathBuf>) -> Outcome
             .json(&json!({ "id": id, "file": output, "digest": digest, "size": plugin.len() }));
     }
     settings.output.text(&format!("built {id}: {} ({} bytes)\n", output.display(), plugin.len()))
+}
+
+fn pack(settings: &Settings, file: &Path) -> Outcome {
+    let bytes = component(file)?;
+    // Said here already, with the same words, before anything is applied.
+    let admissible = manifest::admit(&bytes, MAX_BYTES)
+        .map_err(|e| Failure::of(Code::Forbidden, &format!("{}", file.display()), &e))?;
+    let maps = author::config_maps(admissible.manifest.id.as_str(), &bytes)?;
+    settings.output.json(&json!({ "apiVersion": "v1", "kind": "List", "items": maps }))
 }
 
 fn call(settings: &Settings, file: &Path, tool: &ToolName, input: &str, workspace: Option<&Path>) -> Outcome {

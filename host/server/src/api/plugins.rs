@@ -25,7 +25,7 @@ pub(super) struct PluginPath {
     plugin: PluginId,
 }
 
-/// Plugins in use, with what this project grants each; and files of the drop folder that are refused.
+/// Plugins in use, with what this project grants each; and what was added and is refused.
 #[utoipa::path(get, path = "/api/projects/{project}/plugins", tag = "plugins", params(("project" = String, Path), Page),
     responses((status = 200, body = Object)))]
 pub(crate) async fn list(
@@ -35,8 +35,9 @@ pub(crate) async fn list(
 ) -> Result<Json<Value>, Problem> {
     let project = api.projects.get(&path.project)?;
     let name = |plugin: &Arc<Plugin>| plugin.manifest.id.to_string();
-    let mut list = page.cut(api.catalogue.plugins(), name, |plugin| shown(&plugin, &project))?;
-    let refused = api.catalogue.refused().into_iter();
+    let mut list =
+        page.cut(api.catalogue.plugins(&project.name), name, |plugin| shown(&api, &plugin, &project))?;
+    let refused = api.catalogue.refused(&project.name).into_iter();
     let refused: Vec<Value> =
         refused.map(|r| json!({"file": r.file, "why": r.why, "kept": r.kept})).collect();
     if let Some(fields) = list.as_object_mut() {
@@ -60,10 +61,10 @@ pub(crate) async fn upload(
     let plugin =
         uploaded.map_err(|error| Problem::failed("the upload failed", &error))?.map_err(|e| match e {
             UploadError::NotAdmissible(why) => Problem::not_admissible(why.to_string()),
-            UploadError::Against(why) => Problem::conflict(why),
+            UploadError::Against(why) | UploadError::Elsewhere(why) => Problem::conflict(why),
             UploadError::Io(error) => Problem::io("the plugin cannot be kept", &error),
         })?;
-    Ok((StatusCode::CREATED, Json(shown(&plugin, &project))))
+    Ok((StatusCode::CREATED, Json(shown(&api, &plugin, &project))))
 }
 
 /// One plugin with its manifest.
@@ -75,7 +76,7 @@ pub(crate) async fn inspect(
     Path(path): Path<PluginPath>,
 ) -> Result<Json<Value>, Problem> {
     let project = api.projects.get(&path.project)?;
-    Ok(Json(shown(&*found(&api, &path.plugin)?, &project)))
+    Ok(Json(shown(&api, &*found(&api, &path)?, &project)))
 }
 
 /// What to grant.
@@ -102,7 +103,7 @@ pub(crate) async fn approve(
 ) -> Result<Json<Value>, Problem> {
     let Approval { digest, effects } =
         serde_json::from_value(document).map_err(|error| Problem::invalid(error.to_string()))?;
-    let plugin = found(&api, &path.plugin)?;
+    let plugin = found(&api, &path)?;
     if plugin.digest != digest {
         return Err(Problem::conflict(format!(
             "the plugin is now {}: look at it again, then approve that",
@@ -129,10 +130,10 @@ pub(crate) async fn approve(
     });
     may_change(&api, &caller, &before, &spec).await?;
     let project = api.projects.put(&caller, &path.project, spec).await?;
-    Ok(Json(shown(&plugin, &project)))
+    Ok(Json(shown(&api, &plugin, &project)))
 }
 
-/// Takes a plugin out of the drop folder.
+/// Takes a plugin out of the drop folder, where there is one.
 #[utoipa::path(delete, path = "/api/projects/{project}/plugins/{plugin}", tag = "plugins",
     params(("project" = String, Path), ("plugin" = String, Path)),
     responses((status = 204), (status = 404, body = Problem), (status = 409, body = Problem)))]
@@ -143,7 +144,7 @@ pub(crate) async fn remove(
     api.projects.get(&path.project)?;
     api.catalogue.remove(&path.plugin).map_err(|error| match error {
         RemoveError::NotFound => Problem::not_found(error.to_string()),
-        RemoveError::FirstParty => Problem::conflict(error.to_string()),
+        RemoveError::FirstParty | RemoveError::Elsewhere(_) => Problem::conflict(error.to_string()),
         RemoveError::Io(error) => Problem::io("the plugin cannot be removed", &error),
     })?;
     Ok(StatusCode::NO_CONTENT)
@@ -158,7 +159,7 @@ pub(crate) async fn personas(
     Query(page): Query<Page>,
 ) -> Result<Json<Value>, Problem> {
     let project = api.projects.get(&path.project)?;
-    let personas: Vec<_> = api.catalogue.personas(&project.policy).into_values().collect();
+    let personas: Vec<_> = api.catalogue.personas(&project.name, &project.policy).into_values().collect();
     let key = |plugin: &Arc<Plugin>| {
         plugin.manifest.persona.as_ref().map(|p| p.key.to_string()).unwrap_or_default()
     };
@@ -174,22 +175,23 @@ pub(crate) async fn personas(
     })?))
 }
 
-fn found(api: &Api, id: &PluginId) -> Result<Arc<Plugin>, Problem> {
-    api.catalogue.plugin(id).ok_or_else(|| {
+fn found(api: &Api, path: &PluginPath) -> Result<Arc<Plugin>, Problem> {
+    let id = &path.plugin;
+    api.catalogue.plugin(&path.project, id).ok_or_else(|| {
         Problem::not_found(format!(
             "there is no plugin {id}; see …/plugins for what there is and what is refused"
         ))
     })
 }
 
-fn shown(plugin: &Plugin, project: &Project) -> Value {
+fn shown(api: &Api, plugin: &Plugin, project: &Project) -> Value {
     let manifest = &plugin.manifest;
     let (state, granted) = match plugin.standing(&project.policy) {
         Standing::Granted(effects) => ("granted", effects),
         Standing::Waiting => ("waiting", BTreeSet::new()),
         Standing::Revoked => ("revoked", BTreeSet::new()),
     };
-    json!({
+    let mut value = json!({
         "id": manifest.id,
         "version": manifest.version,
         "kind": manifest.kind,
@@ -201,5 +203,10 @@ fn shown(plugin: &Plugin, project: &Project) -> Value {
         "granted": granted,
         "asked": manifest.asked(),
         "manifest": manifest,
-    })
+    });
+    // In use, but no session can load it.
+    if let (Some(problem), Some(fields)) = (api.catalogue.unusable(&plugin.digest), value.as_object_mut()) {
+        fields.insert("problem".to_owned(), problem.into());
+    }
+    value
 }

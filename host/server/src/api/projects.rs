@@ -106,8 +106,8 @@ pub(crate) async fn put_settings(
     let before = api.projects.get(&path.project)?;
     let settings = project::read(&document)?;
     may_change(&api, &caller, &before, &settings.spec).await?;
-    check_plugin_settings(&api, &settings.spec)?;
-    check_persona(&api, &settings.spec)?;
+    check_plugin_settings(&api, &path.project, &settings.spec)?;
+    check_persona(&api, &path.project, &settings.spec)?;
     let project = api.projects.put(&caller, &path.project, settings.spec).await?;
     Ok(Json(with_status(&project)?))
 }
@@ -127,11 +127,15 @@ pub(super) async fn may_change(
 }
 
 /// Each plugin's settings fit the schema that it brings.
-fn check_plugin_settings(api: &Api, spec: &ProjectSettingsSpec) -> Result<(), Problem> {
+fn check_plugin_settings(
+    api: &Api,
+    project: &ProjectName,
+    spec: &ProjectSettingsSpec,
+) -> Result<(), Problem> {
     let mut errors = Vec::new();
     for (id, value) in &spec.plugins.settings {
         let field = format!("spec.plugins.settings.{id}");
-        let plugin = id.parse().ok().and_then(|id| api.catalogue.plugin(&id));
+        let plugin = id.parse().ok().and_then(|id| api.catalogue.plugin(project, &id));
         let Some(schema) = plugin.as_ref().and_then(|plugin| plugin.manifest.settings.as_ref()) else {
             continue;
         };
@@ -145,9 +149,9 @@ fn check_plugin_settings(api: &Api, spec: &ProjectSettingsSpec) -> Result<(), Pr
 }
 
 /// The default persona is one that the project's sessions may use.
-fn check_persona(api: &Api, spec: &ProjectSettingsSpec) -> Result<(), Problem> {
+fn check_persona(api: &Api, project: &ProjectName, spec: &ProjectSettingsSpec) -> Result<(), Problem> {
     let policy = ProjectPolicy::try_from(spec.clone())?;
-    let personas = api.catalogue.personas(&policy);
+    let personas = api.catalogue.personas(project, &policy);
     let Some(key) = policy.default_persona.filter(|key| !personas.contains_key(key)) else { return Ok(()) };
     let known = personas.keys().map(ToString::to_string).collect::<Vec<_>>().join(", ");
     let field = "spec.defaults.persona".to_owned();

@@ -92,14 +92,14 @@ async fn possible(api: &Api, project: &Project, spec: &Accepted) -> Result<(), P
     let mut wrong =
         |field: &str, message: String| errors.push(resources::Problem { field: field.to_owned(), message });
     if let Some(key) = &spec.persona
-        && api.catalogue.persona(&project.policy, key).is_none()
+        && api.catalogue.persona(project, key).is_none()
     {
-        let personas = api.catalogue.personas(&project.policy);
+        let personas = api.catalogue.personas(&project.name, &project.policy);
         let known = personas.keys().map(ToString::to_string).collect::<Vec<_>>().join(", ");
         wrong("spec.persona", format!("there is no persona {key} here; there are: {known}"));
     }
     for id in spec.plugins.iter().flatten() {
-        if api.catalogue.plugin(id).is_none() {
+        if api.catalogue.plugin(&project.name, id).is_none() {
             wrong("spec.plugins", format!("there is no plugin {id} here"));
         }
     }

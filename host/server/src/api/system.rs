@@ -59,7 +59,7 @@ pub(crate) async fn metrics(State(api): State<Api>) -> Response {
     let count = |n: usize| i64::try_from(n).unwrap_or(i64::MAX);
     let gauges = api.gauges();
     gauges.awake.set(count(api.sessions.awake()));
-    gauges.plugins.set(count(api.catalogue.plugins().len()));
+    gauges.plugins.set(count(api.catalogue.count()));
     gauges.degraded.set(count(api.health.degraded().len()));
     let kind = HeaderValue::from_static(CONTENT_TYPE);
     (StatusCode::OK, [(header::CONTENT_TYPE, kind)], api.metrics.encode()).into_response()

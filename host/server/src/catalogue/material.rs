@@ -85,7 +85,7 @@ impl Around {
             self.asked_for(wanted, project)?
         } else {
             let pinned = |pin: &model::event::PinnedPlugin| {
-                self.catalogue.by_digest(&pin.digest).ok_or_else(|| {
+                self.catalogue.by_digest(&wanted.project, &pin.digest).ok_or_else(|| {
                     let text = format!(
                         "the plugin {} {} of this session is gone: put it back, or start a new session",
                         pin.id, pin.version
@@ -95,6 +95,7 @@ impl Around {
             };
             wanted.pins.iter().map(pinned).collect::<Result<_, _>>()?
         };
+        known.iter().for_each(|plugin| self.catalogue.give(&plugin.digest));
         let standing = |plugin: Arc<Plugin>| match plugin.standing(&project.policy) {
             Standing::Granted(granted) => Some((plugin, granted)),
             // Presence is not capability: it runs with none, and what it tries is refused where everybody sees it.
@@ -107,7 +108,7 @@ impl Around {
     fn asked_for(&self, wanted: &Wanted, project: &Project) -> Result<Vec<Arc<Plugin>>, Missing> {
         let mut chosen = Vec::new();
         if let Some(key) = &wanted.persona {
-            let personas = self.catalogue.personas(&project.policy);
+            let personas = self.catalogue.personas(&project.name, &project.policy);
             let Some(persona) = personas.get(key) else {
                 let known = personas.keys().map(|key| key.as_str()).collect::<Vec<_>>().join(", ");
                 return Err(missing(
@@ -117,7 +118,7 @@ impl Around {
             };
             chosen.push(Arc::clone(persona));
         }
-        let plugins = self.catalogue.plugins();
+        let plugins = self.catalogue.plugins(&project.name);
         for id in wanted.plugins.iter().flatten() {
             if !plugins.iter().any(|plugin| plugin.manifest.id == *id) {
                 return Err(missing(

@@ -1,6 +1,6 @@
 //! Native code: made by the compiler's process, one per component, signed here and kept by digest.
 
-use super::Plugin;
+use super::{Plugin, kept::remove};
 use crate::settings::write;
 use bytes::Bytes;
 use ed25519_dalek::{Signature, Signer as _, SigningKey, Verifier as _};
@@ -13,7 +13,7 @@ use std::{
     os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _},
     path::{Path, PathBuf},
     process::Stdio,
-    sync::{Mutex, PoisonError},
+    sync::{Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 use tokio::{
@@ -91,6 +91,9 @@ pub enum CompileError {
     Missing { path: PathBuf, source: io::Error },
     #[error("the component is refused by the compiler: {0}")]
     Refused(String),
+    /// It was tried before.
+    #[error("{0}")]
+    Hopeless(String),
     #[error("the compiler failed: {0}")]
     Failed(String),
     #[error("the compiler did not end within {0:?}")]
@@ -116,6 +119,8 @@ pub(super) struct Native {
     key: Key,
     /// What was verified or made by this process.
     made: Mutex<HashMap<Digest, Signed>>,
+    /// What the compiler refused, or took too long for: it does not get the same bytes again from this process.
+    hopeless: Mutex<HashMap<Digest, String>>,
     /// One compilation at a time: each uses all processors.
     turn: AsyncMutex<()>,
 }
@@ -123,7 +128,14 @@ pub(super) struct Native {
 impl Native {
     pub(super) fn open(dir: PathBuf, compiler: PathBuf, key: Key) -> io::Result<Self> {
         fs::create_dir_all(&dir)?;
-        Ok(Self { dir, compiler, key, made: Mutex::default(), turn: AsyncMutex::default() })
+        Ok(Self {
+            dir,
+            compiler,
+            key,
+            made: Mutex::default(),
+            hopeless: Mutex::default(),
+            turn: AsyncMutex::default(),
+        })
     }
 
     pub(super) fn dir(&self) -> &Path {
@@ -153,14 +165,45 @@ impl Native {
             self.remember(&signed);
             return Ok(signed);
         }
+        if let Some(why) = self.hopeless(&plugin.digest) {
+            return Err(CompileError::Hopeless(why));
+        }
         let started = std::time::Instant::now();
-        let signed = self.compile(plugin).await?;
+        let signed = self.compile(plugin).await.inspect_err(|error| {
+            if matches!(error, CompileError::Refused(_) | CompileError::Timeout(_)) {
+                lock(&self.hopeless).insert(plugin.digest.clone(), error.to_string());
+            }
+        })?;
         let elapsed_ms = started.elapsed().as_millis();
         tracing::info!(plugin = %plugin.manifest.id, digest = %plugin.digest, elapsed_ms, "compiled");
         if !fits(&signed) {
             return Err(CompileError::OtherEngine);
         }
         Ok(signed)
+    }
+
+    /// Why there is no native code of this component, and will be none.
+    pub(super) fn hopeless(&self, component: &Digest) -> Option<String> {
+        lock(&self.hopeless).get(component).cloned()
+    }
+
+    /// Removes what was made of a component. Native code that came out the same for another one stays.
+    pub(super) fn forget(&self, component: &Digest) -> io::Result<()> {
+        lock(&self.hopeless).remove(component);
+        let signed = self.known(component).or_else(|| self.stored(component));
+        lock(&self.made).remove(component);
+        remove(&self.statement(component))?;
+        let Some(Signed { statement: Statement { artifact, .. }, .. }) = signed else { return Ok(()) };
+        let same = |entry: io::Result<fs::DirEntry>| {
+            let path = entry.ok()?.path();
+            let json = path.extension().is_some_and(|extension| extension == "json");
+            let other: Signed = serde_json::from_slice(&fs::read(path).ok().filter(|_| json)?).ok()?;
+            (other.statement.artifact == artifact).then_some(())
+        };
+        if fs::read_dir(&self.dir)?.find_map(same).is_some() {
+            return Ok(());
+        }
+        remove(&self.code(&artifact))
     }
 
     /// Native code by its own digest.
@@ -178,12 +221,11 @@ impl Native {
     }
 
     fn known(&self, component: &Digest) -> Option<Signed> {
-        self.made.lock().unwrap_or_else(PoisonError::into_inner).get(component).cloned()
+        lock(&self.made).get(component).cloned()
     }
 
     fn remember(&self, signed: &Signed) {
-        let mut made = self.made.lock().unwrap_or_else(PoisonError::into_inner);
-        made.insert(signed.statement.component.clone(), signed.clone());
+        lock(&self.made).insert(signed.statement.component.clone(), signed.clone());
     }
 
     /// Made by an earlier process: believed only with our signature and whole.
@@ -242,6 +284,10 @@ impl Native {
             _ => Err(CompileError::Failed(format!("{status} {}", said.trim()))),
         }
     }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// `{"error": …}` or `{"message": …}`, else the text as it is; made harmless for a screen.

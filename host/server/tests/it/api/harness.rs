@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use server::{
     api::{Api, Parts},
     auth::Token,
-    catalogue::{Catalogue, Key, Places},
+    catalogue::{Added, Catalogue, Key, Places},
     listen::{self, Hosts},
     records::InStore,
     settings::{Folder, Projects},
@@ -39,7 +39,7 @@ impl Server {
         let health = Health::new();
         let places = Places {
             first_party: dir.join("none"),
-            dropped: dir.join("plugins"),
+            added: Added::Folder(dir.join("plugins")),
             native: dir.join("native"),
             compiler: dir.join("no-compiler"),
         };
