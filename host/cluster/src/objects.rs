@@ -9,7 +9,7 @@ use model::{
 };
 use resources::{
     AgenticSessionStatus, Invalid, ProjectPolicy,
-    session::{Metadata, OperatingMode, Posted},
+    session::{Metadata, OF_ONE_MACHINE, OperatingMode, Posted},
 };
 use serde_json::Value;
 use server::sessions::{Decided, Object};
