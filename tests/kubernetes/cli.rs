@@ -234,34 +234,18 @@ async fn a_server_by_its_address_is_known_by_its_ca() -> anyhow::Result<()> {
     let token = write("them", project.token("edit")?)?;
     let bad = write("bad", "eyJhbGciOiJSUzI1NiJ9.e30.x".to_owned())?;
 
-    // The pod that it leads to may just be on its way out.
-    let (port, _forward) = eventually("a way to the server", || {
-        let mut forward = Command::new("kubectl");
-        let place = ["--address", "127.0.0.1,127.0.0.2", "service/vteam-server", ":443"];
-        forward.args(["-n", SYSTEM, "port-forward"]).args(place).stdout(Stdio::piped());
-        let mut forward = Streamed(forward.spawn()?);
-        let mut line = String::new();
-        BufReader::new(forward.0.stdout.take().context("no output")?).read_line(&mut line)?;
-        let port =
-            line.split(" -> ").next().and_then(|at| at.rsplit(':').next()).context("no port")?.to_owned();
-        let url = format!("https://127.0.0.1:{port}");
-        let tried = [
-            "--server",
-            &url,
-            "--project",
-            &project.name,
-            "sessions",
-            "ls",
-            "--ca",
-            &ca,
-            "--token-file",
-            &token,
-        ];
-        ends(&mut vteam(data.path(), &tried), 0)?;
-        Ok(Some((port, forward)))
-    })
-    .await?;
-    let (url, misnamed) = (format!("https://127.0.0.1:{port}"), format!("https://127.0.0.2:{port}"));
+    let mut forward = Command::new("kubectl");
+    let place = ["--address", "127.0.0.1,127.0.0.2", "service/vteam-server", ":443"];
+    forward.args(["-n", SYSTEM, "port-forward"]).args(place).stdout(Stdio::piped());
+    let mut forward = Streamed(forward.spawn()?);
+    // Kept open: kubectl says there what it does, and ends when nobody hears.
+    let mut lines = BufReader::new(forward.0.stdout.take().context("no output")?).lines();
+    let mut at = || -> anyhow::Result<String> {
+        let line = lines.next().context("no port is forwarded")??;
+        let at = line.strip_prefix("Forwarding from ").and_then(|line| line.split(" -> ").next());
+        Ok(format!("https://{}", at.with_context(|| line.clone())?))
+    };
+    let (url, misnamed) = (at()?, at()?);
 
     let check = |url: &str, more: &[&str], code: i32, part: &str| -> anyhow::Result<()> {
         let line = [&["--server", url, "--project", &project.name, "sessions", "ls"][..], more].concat();

@@ -158,6 +158,11 @@ impl Client {
         Ok(parts.map(|(part, why)| format!("{part}: {}", why.as_str().unwrap_or_default())).collect())
     }
 
+    /// The project's settings.
+    pub(crate) async fn settings(&self) -> Outcome<Value> {
+        self.get(&self.project("settings")).await
+    }
+
     pub(crate) async fn create(&self, session: &Value) -> Outcome<Value> {
         decode(self.call(Method::POST, &self.project("agentic-sessions"), Some(session)).await?).await
     }

@@ -180,6 +180,7 @@ impl Context {
 
 /// The API server as the context's user, and what is known of that user. A plugin that gives tokens runs once for both.
 async fn client(mut config: Config) -> kube::Result<(kube::Client, identity::User)> {
+    read_written_token(&mut config.auth_info);
     let layer = {
         let config = config.clone();
         // A plugin is waited for.
@@ -205,14 +206,31 @@ async fn client(mut config: Config) -> kube::Result<(kube::Client, identity::Use
     Ok((service.with_layer(&**layer).build(), user))
 }
 
+/// A token that somebody wrote into a file ends with a line break, which kube sends along and kubectl does not. One that is
+/// replaced by a program has none, and is read again and again.
+fn read_written_token(info: &mut AuthInfo) {
+    let file = info.token_file.as_ref().filter(|_| info.token.is_none());
+    let text = file.and_then(|file| std::fs::read_to_string(file).ok());
+    if let Some(text) = text.filter(|text| text.trim() != text) {
+        info.token = Some(SecretString::from(text.trim()));
+    }
+}
+
 fn read(named: &Named) -> Outcome<Kubeconfig> {
     let read = match &named.kubeconfig {
         Some(file) => Kubeconfig::read_from(file),
         None => Kubeconfig::read(),
     };
+    let none = |at: &str| {
+        Failure::new(
+            Code::Usage,
+            format!("there is no kubeconfig{at}: give --kubeconfig FILE, or set KUBECONFIG"),
+        )
+    };
     read.map_err(|error| match &error {
-        KubeconfigError::FindPath => {
-            Failure::new(Code::Usage, "there is no kubeconfig: give --kubeconfig FILE, or set KUBECONFIG")
+        KubeconfigError::FindPath => none(""),
+        KubeconfigError::ReadConfig(io, file) if io.kind() == std::io::ErrorKind::NotFound => {
+            none(&format!(" at {}", file.display()))
         }
         _ => Failure::of(Code::Usage, "the kubeconfig cannot be used", &error),
     })
@@ -223,4 +241,116 @@ fn unusable(why: &str, kubeconfig: &Kubeconfig) -> Failure {
     let there =
         if names.is_empty() { "it has none".to_owned() } else { format!("there are: {}", names.join(", ")) };
     Failure::new(Code::Usage, format!("{why}; {there}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const CONFIG: &str = r#"
+apiVersion: v1
+kind: Config
+current-context: plain
+clusters: [{name: c, cluster: {server: "https://127.0.0.1:1"}}]
+users:
+  - {name: token, user: {token: abc}}
+  - {name: file, user: {tokenFile: token}}
+  - {name: plugin, user: {exec: {apiVersion: client.authentication.k8s.io/v1, command: ./plugin, interactiveMode: Never}}}
+  - {name: password, user: {username: me, password: pw}}
+  - {name: other, user: {token: abc, as: somebody}}
+  - {name: none, user: {}}
+contexts:
+  - {name: plain, context: {cluster: c, user: token, namespace: demo}}
+  - {name: file, context: {cluster: c, user: file}}
+  - {name: plugin, context: {cluster: c, user: plugin}}
+  - {name: password, context: {cluster: c, user: password}}
+  - {name: other, context: {cluster: c, user: other}}
+  - {name: none, context: {cluster: c, user: none}}
+"#;
+
+    const PLUGIN: &str = r#"#!/bin/sh
+echo >> "$(dirname "$0")/ran"
+echo '{"apiVersion": "client.authentication.k8s.io/v1", "kind": "ExecCredential", "status": {"token": "given"}}'
+"#;
+
+    /// A kubeconfig in a folder of its own, with what it names.
+    fn kubeconfig() -> tempfile::TempDir {
+        use std::{fs, os::unix::fs::PermissionsExt as _};
+        let folder = tempfile::tempdir().unwrap();
+        let at = |name: &str| folder.path().join(name);
+        fs::write(at("config"), CONFIG).unwrap();
+        fs::write(at("token"), "kept\n").unwrap();
+        fs::write(at("plugin"), PLUGIN).unwrap();
+        fs::set_permissions(at("plugin"), fs::Permissions::from_mode(0o755)).unwrap();
+        folder
+    }
+
+    fn named(folder: &tempfile::TempDir, context: Option<&str>, account: Option<&str>) -> Named {
+        Named {
+            context: context.map(str::to_owned),
+            kubeconfig: Some(folder.path().join("config")),
+            service_account: account.map(str::to_owned),
+            system_namespace: "vteam-system".parse().unwrap(),
+        }
+    }
+
+    #[tokio::test]
+    async fn the_users_own_token_is_passed_on() {
+        use secrecy::ExposeSecret as _;
+        let folder = kubeconfig();
+        let check = async |context: Option<&str>, expected: Result<&str, &str>| {
+            let context = Context::open(&named(&folder, context, None), None).await.unwrap();
+            let token = match context.credential() {
+                Ok(credential) => credential.token().await,
+                Err(failure) => Err(failure),
+            };
+            match (token, expected) {
+                (Ok(token), Ok(expected)) => assert_eq!(token.expose_secret(), expected),
+                (Err(failure), Err(part)) => {
+                    assert!(failure.to_string().contains(part), "{failure}");
+                    assert_eq!(failure.code, Code::Usage);
+                }
+                (token, expected) => panic!("{token:?}, not {expected:?}"),
+            }
+        };
+        check(None, Ok("abc")).await;
+        check(Some("file"), Ok("kept")).await;
+        check(Some("plugin"), Ok("given")).await;
+        check(Some("password"), Err("a password")).await;
+        check(Some("other"), Err("somebody else")).await;
+        check(Some("none"), Err("--service-account NAME")).await;
+        let ran = std::fs::read_to_string(folder.path().join("ran")).unwrap();
+        assert_eq!(ran.lines().count(), 1, "the plugin is asked once for both");
+    }
+
+    #[tokio::test]
+    async fn the_project_is_the_namespace_of_the_context() {
+        let folder = kubeconfig();
+        let check = async |context: &str, project: Option<&str>, expected: &str| {
+            let project = project.map(|name| name.parse().unwrap());
+            let named = named(&folder, Some(context), Some("a"));
+            let context = Context::open(&named, project.as_ref()).await.unwrap();
+            assert_eq!(context.project.as_str(), expected);
+            assert_eq!(
+                context.credential().unwrap().acts_as().unwrap(),
+                format!("system:serviceaccount:{expected}:a")
+            );
+        };
+        check("plain", None, "demo").await;
+        check("plain", Some("other"), "other").await;
+        check("none", None, "default").await;
+    }
+
+    #[tokio::test]
+    async fn a_context_that_is_not_there_is_told_with_those_that_are() {
+        let folder = kubeconfig();
+        let failure = Context::open(&named(&folder, Some("x"), None), None).await.err().unwrap();
+        assert!(
+            failure.to_string().contains("there is no context x in the kubeconfig; there are: plain, file"),
+            "{failure}"
+        );
+        std::fs::remove_file(folder.path().join("config")).unwrap();
+        let failure = Context::open(&named(&folder, None, None), None).await.err().unwrap();
+        assert!(failure.to_string().contains("there is no kubeconfig at"), "{failure}");
+    }
 }

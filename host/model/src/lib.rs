@@ -9,6 +9,7 @@ pub mod grant;
 pub mod id;
 pub mod lifecycle;
 pub mod limits;
+pub mod links;
 pub mod message;
 pub mod money;
 pub mod plan;

@@ -77,7 +77,8 @@ pub enum UnpackError {
     File(#[from] FileError),
 }
 
-/// Makes the files, folders and links of an archive below `root`. Special files and git's own are left out.
+/// Makes the files, folders and links of an archive below `root`. Links that lead out of it, special files and git's own are
+/// left out.
 ///
 /// # Errors
 /// When it is no archive, names a path outside, or is larger than `max` bytes.
@@ -103,12 +104,13 @@ pub fn unpack(archive: &[u8], root: &Root, max: u64) -> Result<(), UnpackError> 
             }
             EntryType::Symlink => {
                 let target = entry.link_name().map_err(UnpackError::Archive)?;
-                links.extend(target.map(|target| (path, target.into_owned())));
+                let inside = target.filter(|target| model::links::stays_inside(Path::new(&path), target));
+                links.extend(inside.map(|target| (path, target.into_owned())));
             }
             _ => {}
         }
     }
-    // Last, so that a file comes before a link of its name. Wherever they lead, no host code goes there.
+    // Last, so that nothing was written by way of one.
     for (path, target) in links {
         root.link(&path, &target)?;
     }
@@ -181,11 +183,14 @@ mod tests {
         let mut header = Header::new_gnu();
         header.as_gnu_mut().unwrap().name[..path.len()].copy_from_slice(path.as_bytes());
         header.set_entry_type(kind);
-        header.set_size(content.len() as u64);
         header.set_mode(0o644);
-        if kind == EntryType::Symlink {
-            header.set_link_name("/etc").unwrap();
-        }
+        let content = if kind == EntryType::Symlink {
+            header.set_link_name(std::str::from_utf8(content).unwrap()).unwrap();
+            &[]
+        } else {
+            content
+        };
+        header.set_size(content.len() as u64);
         header.set_cksum();
         tar.append(&header, content).unwrap();
     }
@@ -198,14 +203,15 @@ mod tests {
         check("absolute", |t| add(t, Regular, "/b", b"x"), Err("outside"));
         check("large", |t| add(t, Regular, "b", &[0; 101]), Err("more than 100"));
         check("git", |t| add(t, Regular, "a/.git/config", b"x"), Ok(&[]));
-        check("link", |t| add(t, Symlink, "a/l", b""), Ok(&["a/l"]));
+        check("link", |t| add(t, Symlink, "a/l", b"../b"), Ok(&["a/l"]));
+        check("link out", |t| add(t, Symlink, "a/l", b"../../b"), Ok(&[]));
         check("fifo", |t| add(t, Fifo, "f", b""), Ok(&[]));
         let name = [b'a'; 70_000];
         check("long name", |t| add(t, EntryType::GNULongName, "n", &name), Err("a name or attributes"));
         check(
             "through a link",
             |t| {
-                add(t, Symlink, "l", b"");
+                add(t, Symlink, "l", b"d");
                 add(t, Regular, "l/passwd", b"x");
             },
             Ok(&["l/passwd"]),

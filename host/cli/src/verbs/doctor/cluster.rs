@@ -2,9 +2,9 @@
 
 use super::Finding;
 use crate::{
-    client::Credential,
+    client::{Client, Credential},
     context::{Context, is_ready},
-    exit::Outcome,
+    exit::{Code, Outcome},
     verbs::cell,
 };
 use k8s_openapi::api::{
@@ -22,7 +22,9 @@ use kube::{
 };
 use model::id::ProjectName;
 
-const PROJECT: &str = "vteam.ambient-code/project";
+/// Of a namespace: that it is a project.
+const LABEL: &str = "vteam.ambient-code/project";
+const PROJECT: &str = "project";
 const PSS: &str = "pod-security.kubernetes.io/enforce";
 const DEFAULT_CLASS: &str = "storageclass.kubernetes.io/is-default-class";
 const OURS: &str = "app.kubernetes.io/part-of=vteam";
@@ -44,7 +46,8 @@ pub(super) async fn findings(context: &Context, credential: Outcome<Credential>)
         }
         Err(failure) => found.push(Finding::new("rights", false, failure.to_string())),
     }
-    found.extend(namespace(context).await);
+    let is_known = found.iter().any(|finding| finding.what == PROJECT);
+    found.extend(namespace(context).await.into_iter().filter(|f| f.what != PROJECT || !is_known));
     found.extend([
         storage(context).await,
         network(context).await,
@@ -165,7 +168,28 @@ async fn access(context: &Context, credential: Credential) -> Vec<Finding> {
         Ok(degraded) => found.extend(degraded.into_iter().map(|part| Finding::new("degraded", false, part))),
         Err(failure) => found.push(Finding::new("degraded", false, failure.to_string())),
     }
+    found.extend(settings(context, &client).await);
     found
+}
+
+/// What the server takes the project for, which one may ask without being let to see the namespace.
+async fn settings(context: &Context, client: &Client) -> Option<Finding> {
+    let project = &context.project;
+    match client.settings().await {
+        Ok(_) => Some(Finding::new(PROJECT, true, format!("{project} is one"))),
+        Err(failure) if failure.code == Code::NotFound => {
+            Some(Finding::new(PROJECT, false, no_project(project)))
+        }
+        // Its settings are there, and cannot be read.
+        Err(failure) if failure.code == Code::Conflict => {
+            Some(Finding::new(PROJECT, false, failure.to_string()))
+        }
+        Err(_) => None,
+    }
+}
+
+fn no_project(project: &ProjectName) -> String {
+    format!("{project} is none yet: kubectl label namespace {project} {LABEL}=true")
 }
 
 /// Who the cluster takes us for, and what that account may do in the project.
@@ -229,16 +253,12 @@ async fn namespace(context: &Context) -> Vec<Finding> {
     let project = &context.project;
     let namespace = match Api::<Namespace>::all(context.client.clone()).get_opt(project.as_str()).await {
         Ok(Some(namespace)) => namespace,
-        Ok(None) => return vec![Finding::new("project", false, format!("there is no namespace {project}"))],
-        Err(error) => return vec![failed("project", &error)],
+        Ok(None) => return vec![Finding::new(PROJECT, false, format!("there is no namespace {project}"))],
+        Err(error) => return vec![failed(PROJECT, &error)],
     };
     let label = |key: &str| namespace.labels().get(key).map(String::as_str);
-    let is_project = label(PROJECT) == Some("true");
-    let detail = if is_project {
-        format!("{project} is one")
-    } else {
-        format!("{project} is none yet: kubectl label namespace {project} {PROJECT}=true")
-    };
+    let is_project = label(LABEL) == Some("true");
+    let detail = if is_project { format!("{project} is one") } else { no_project(project) };
     let level = label(PSS).unwrap_or("none");
     let held = if level == "restricted" {
         "restricted".to_owned()
@@ -247,10 +267,7 @@ async fn namespace(context: &Context) -> Vec<Finding> {
             "{level}: sessions keep to `restricted`, others need not: kubectl label namespace {project} {PSS}=restricted --overwrite"
         )
     };
-    vec![
-        Finding::new("project", is_project, detail),
-        Finding::new("pod security", level == "restricted", held),
-    ]
+    vec![Finding::new(PROJECT, is_project, detail), Finding::new("pod security", level == "restricted", held)]
 }
 
 async fn storage(context: &Context) -> Finding {
@@ -326,11 +343,7 @@ async fn nodes(context: &Context) -> Finding {
     let old: Vec<String> =
         nodes.iter().filter(|node| !super::has_landlock(&kernel(node))).map(|node| node.name_any()).collect();
     if old.is_empty() {
-        return Finding::new(
-            WHAT,
-            true,
-            format!("{} nodes, each new enough for Landlock; {SAID}", nodes.len()),
-        );
+        return Finding::new(WHAT, true, format!("new enough for Landlock on every node; {SAID}"));
     }
     Finding::new(
         WHAT,

@@ -42,15 +42,16 @@ fn told(from: &Path, packed: &Packed) -> String {
         _ => format!("{} MiB", bytes >> 20),
     };
     let from = model::render::line(&from.display().to_string().into(), 200);
-    let mut text = format!("sent a copy of {from}: {files} files, {size}\n");
+    let files = if *files == 1 { "1 file".to_owned() } else { format!("{files} files") };
+    let mut text = format!("sent a copy of {from}: {files}, {size}\n");
     let parts = [
-        (git, ".git entries: git metadata lie outside the workspace"),
+        (git, ".git: git metadata lie outside the workspace"),
         (links, "links that lead outside the folder"),
         (special, "devices, pipes or sockets"),
-        (own, "folders of vteam's own data"),
+        (own, "vteam's own data"),
     ];
     for (count, what) in parts.into_iter().filter(|(count, _)| **count > 0) {
-        text.push_str(&format!("  without {count} {what}\n"));
+        text.push_str(&format!("  without {what} ({count})\n"));
     }
     text
 }
@@ -63,8 +64,8 @@ mod tests {
     fn what_was_sent_is_told() {
         let left_out = LeftOut { git: 1, links: 2, special: 0, own: 0 };
         let text = told(Path::new("/p"), &Packed { files: 3, bytes: 20_480, left_out });
-        let expected = "sent a copy of /p: 3 files, 20 KiB\n  without 1 .git entries: git metadata lie outside the \
-            workspace\n  without 2 links that lead outside the folder\n";
+        let expected = "sent a copy of /p: 3 files, 20 KiB\n  without .git: git metadata lie outside the workspace \
+            (1)\n  without links that lead outside the folder (2)\n";
         assert_eq!(text, expected);
     }
 }
