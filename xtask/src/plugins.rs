@@ -185,7 +185,8 @@ fn config_maps(index: &[Entry]) -> anyhow::Result<()> {
     for entry in index {
         let component = std::fs::read(folder().join(&entry.file))?;
         for map in author::config_maps(&entry.id, &component)? {
-            let name = map["metadata"]["name"].as_str().context("a ConfigMap has a name")?;
+            let name = map.pointer("/metadata/name").and_then(serde_json::Value::as_str);
+            let name = name.context("a ConfigMap has a name")?;
             std::fs::write(to.join(format!("{name}.json")), serde_json::to_string(&map)?)?;
             kustomization.push_str(&format!("  - {name}.json\n"));
         }
