@@ -15,24 +15,26 @@
 
 #[path = "../kubernetes/gate.rs"]
 mod gate;
+#[path = "../kubernetes/process.rs"]
+mod process;
 #[path = "../kubernetes/world.rs"]
 mod world;
 
 mod cluster {
     pub(crate) mod pods;
-    pub(crate) mod process;
     pub(crate) mod writes;
 }
 
 use cluster::{
     pods::{Pods, bare},
-    process, writes,
+    writes,
 };
 use k8s_openapi::api::core::v1::Pod;
 use kube::{
     Api, Client,
     api::{DeleteParams, PostParams},
 };
+use process::Process;
 use reqwest::Method;
 use serde_json::{Value, json};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -188,9 +190,17 @@ async fn store(project: &Project, caller: &Caller) {
     .unwrap();
 }
 
+/// The first process of one of ours.
+fn ours(part: &str) -> Process {
+    let selector = format!("app.kubernetes.io/name=vteam-{part}");
+    let path = "jsonpath={.items[0].metadata.name}";
+    let pod = kubectl(&["-n", SYSTEM, "get", "pods", "-l", &selector, "-o", path]).unwrap();
+    Process::of(SYSTEM, &pod, part).unwrap()
+}
+
 fn memory(when: &str) {
-    for (what, program) in [("operator", "vteam-operator"), ("server", "vteam")] {
-        let bytes = process::resident(process::of(SYSTEM, what, program).unwrap()).unwrap();
+    for what in ["operator", "server"] {
+        let bytes = ours(what).resident().unwrap();
         println!(
             "row | cluster: {what}, resident, {when} | {:.1} MiB | once |",
             bytes as f64 / f64::from(1 << 20)
@@ -202,9 +212,9 @@ fn memory(when: &str) {
 async fn recover(project: &Project, caller: &Caller, pods: &Pods) {
     let mut times = vec![];
     for _ in 0..KILLS {
-        let pid = process::of(SYSTEM, "operator", "vteam-operator").unwrap();
+        let operator = ours("operator");
         let begun = now();
-        process::kill(pid).unwrap();
+        operator.kill().unwrap();
         let name = caller.create(spec()).await.unwrap();
         let object = settled(project, &name).await;
         let made = pods.of(object["status"]["podName"].as_str().unwrap()).made;

@@ -1,30 +1,12 @@
 //! What is killed, removed or malformed, and what becomes of sessions then.
 
-use crate::world::{Caller, Project, SYSTEM, eventually, kubectl};
+use crate::{
+    process::Process,
+    world::{Caller, Project, SYSTEM, eventually, kubectl},
+};
 use anyhow::{Context as _, ensure};
 use reqwest::Method;
 use serde_json::{Value, json};
-
-/// Kills a container's first process, as a crash or the kernel would. The node is this machine: a process cannot kill the
-/// first one of its own namespace, so nothing inside of the pod could.
-fn kill(project: &Project, pod: &str, container: &str) -> anyhow::Result<()> {
-    let pod = project.get("pod", pod)?;
-    let statuses = pod["status"]["containerStatuses"].as_array().context("no containers")?;
-    let status = statuses.iter().find(|status| status["name"] == container).context("no such container")?;
-    let id =
-        status["containerID"].as_str().and_then(|id| id.rsplit('/').next()).context("it does not run")?;
-    for entry in std::fs::read_dir("/proc")? {
-        let process = entry?.path();
-        let read = |file: &str| std::fs::read_to_string(process.join(file)).unwrap_or_default();
-        let first = read("status").lines().any(|line| line.starts_with("NSpid:") && line.ends_with("\t1"));
-        if first && read("cgroup").contains(id) {
-            let pid = process.file_name().and_then(|name| name.to_str()).context("no number")?.parse()?;
-            let pid = rustix::process::Pid::from_raw(pid).context("no number")?;
-            return Ok(rustix::process::kill_process(pid, rustix::process::Signal::KILL)?);
-        }
-    }
-    anyhow::bail!("no process of {id} is seen: these tests are for a cluster on this machine")
-}
 
 pub(crate) async fn waits(project: &Project, session: &str) -> anyhow::Result<Value> {
     eventually("it waits for an approval", || {
@@ -82,7 +64,7 @@ async fn a_killed_launcher_costs_the_call_and_no_more() -> anyhow::Result<()> {
     project.session("t", json!({"prompt": "Greet me.", "permissionMode": "acceptEdits"}))?;
     let object = waits(&project, "t").await?;
     let pod = object["status"]["podName"].as_str().context("no pod")?;
-    kill(&project, pod, "tools")?;
+    Process::of(&project.name, pod, "tools")?.kill()?;
     let caller = project.caller("edit")?;
     eventually("the container is back", || {
         let pod = project.get("pod", pod)?;
@@ -103,7 +85,7 @@ async fn a_killed_runner_begins_again_in_its_pod() -> anyhow::Result<()> {
     project.session("r", json!({"prompt": "Greet me.", "permissionMode": "acceptEdits"}))?;
     let object = waits(&project, "r").await?;
     let pod = object["status"]["podName"].as_str().context("no pod")?.to_owned();
-    kill(&project, &pod, "runner")?;
+    Process::of(&project.name, &pod, "runner")?.kill()?;
     let object = eventually("the next epoch", || {
         let object = project.get("agenticsession", "r")?;
         Ok((object["status"]["epoch"] == 2 && object["status"]["reason"] == "ApprovalPending")

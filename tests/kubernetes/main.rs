@@ -14,6 +14,8 @@ mod harm;
 mod job;
 mod life;
 mod plugins;
+mod process;
 mod refused;
+mod secrets;
 mod uninstall;
 mod world;
