@@ -141,6 +141,18 @@ impl Namespaces {
         }
     }
 
+    /// What is written was made of what was seen: a grant does not undo what somebody else changed a moment ago.
+    fn same_as_seen(&self, name: &ProjectName, present: &DynamicObject) -> Result<(), SettingsError> {
+        // What is not valid may be repaired.
+        let Ok(present) = read(name, present) else { return Ok(()) };
+        let seen = self.seen().settings.get(name).map(|project| project.settings.spec.clone());
+        if seen.unwrap_or_default() == present.settings.spec {
+            return Ok(());
+        }
+        let text = "the project's settings were changed just now: look at them again, then repeat it";
+        Err(SettingsError::Elsewhere(text.to_owned()))
+    }
+
     fn seen(&self) -> MutexGuard<'_, Seen> {
         self.seen.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -159,6 +171,7 @@ impl Namespaces {
         object.data = json!({"spec": spec});
         let written = match api.get_opt(project::NAME).await.map_err(said)? {
             Some(present) => {
+                self.same_as_seen(name, &present)?;
                 object.metadata.resource_version = present.metadata.resource_version;
                 object.metadata.labels = present.metadata.labels;
                 object.metadata.annotations = present.metadata.annotations;
@@ -282,5 +295,32 @@ impl Projects for Namespaces {
     ) -> BoxFuture<'a, Result<(), SettingsError>> {
         let text = format!("a project is a namespace here: kubectl label namespace {name} {LABEL}-");
         Box::pin(async move { Err(SettingsError::Elsewhere(text)) })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_somebody_else_changed_meanwhile_is_not_undone() {
+        let config = kube::Config::new("http://localhost".parse().unwrap());
+        let namespaces = Namespaces::new(Arc::new(Clients::new(config)));
+        let name: ProjectName = "p".parse().unwrap();
+        let object = |spec: serde_json::Value| {
+            let mut object = DynamicObject::new(project::NAME, &kinds::settings()).within("p");
+            object.data = json!({"spec": spec});
+            object
+        };
+        let check = |what: &str, present: serde_json::Value, fine: bool| {
+            assert_eq!(namespaces.same_as_seen(&name, &object(present)).is_ok(), fine, "{what}");
+        };
+        check("nobody saw any", json!({}), true);
+        let revoked = json!({"plugins": {"revoked": [model::id::Digest::of(b"a")]}});
+        check("made meanwhile", revoked.clone(), false);
+        namespaces.seen().take(&object(json!({"displayName": "P", "plugins": {}})), &Health::new());
+        check("as it was seen", json!({"displayName": "P"}), true);
+        check("changed meanwhile", revoked, false);
+        check("not valid: it may be repaired", json!({"displayName": 7}), true);
     }
 }
