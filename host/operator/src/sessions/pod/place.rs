@@ -18,9 +18,9 @@ use std::collections::BTreeMap;
 
 /// The agent loop and its plugins: little most of the time. A share of the processor and no limit: what nobody else needs
 /// is anybody's, and a limit would stretch each start.
-const RUNNER: Amounts = Amounts { cpu: "50m", memory: "64Mi", memory_limit: "512Mi" };
+const RUNNER: Amounts<'static> = Amounts { cpu: "50m", memory: "64Mi", memory_limit: "512Mi" };
 /// Native programs, where a session does not say.
-const TOOLS: Amounts = Amounts { cpu: "100m", memory: "128Mi", memory_limit: "2Gi" };
+const TOOLS: Amounts<'static> = Amounts { cpu: "100m", memory: "128Mi", memory_limit: "2Gi" };
 const TOOLS_MEMORY_BYTES: u64 = 2 << 30;
 
 struct Amounts<'a> {
