@@ -44,12 +44,4 @@ impl Process {
     pub(crate) fn folder(self) -> PathBuf {
         PathBuf::from(format!("/proc/{}", self.0))
     }
-
-    /// Bytes, as the kernel counts them.
-    pub(crate) fn resident(self) -> anyhow::Result<u64> {
-        let status = std::fs::read_to_string(self.folder().join("status"))?;
-        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).context("no VmRSS")?;
-        let kibibytes: u64 = line.split_whitespace().next().context("no number")?.parse()?;
-        Ok(kibibytes << 10)
-    }
 }

@@ -28,6 +28,9 @@ use tokio::sync::Notify;
 /// What makes a namespace a project.
 pub(crate) const LABEL: &str = "vteam.ambient-code/project";
 
+/// Of a write, where somebody else writes to the same object.
+const TRIES: u32 = 4;
+
 pub(crate) struct Namespaces {
     clients: Arc<Clients>,
     seen: Mutex<Seen>,
@@ -169,17 +172,26 @@ impl Namespaces {
         let api = kinds::api(client, name.as_str(), &kind);
         let mut object = DynamicObject::new(project::NAME, &kind).within(name.as_str());
         object.data = json!({"spec": spec});
-        let written = match api.get_opt(project::NAME).await.map_err(said)? {
-            Some(present) => {
-                self.same_as_seen(name, &present)?;
-                object.metadata.resource_version = present.metadata.resource_version;
-                object.metadata.labels = present.metadata.labels;
-                object.metadata.annotations = present.metadata.annotations;
-                api.replace(project::NAME, &PostParams::default(), &object).await
+        for left in (0..TRIES).rev() {
+            let written = match api.get_opt(project::NAME).await.map_err(said)? {
+                Some(present) => {
+                    self.same_as_seen(name, &present)?;
+                    object.metadata.resource_version = present.metadata.resource_version;
+                    object.metadata.labels = present.metadata.labels;
+                    object.metadata.annotations = present.metadata.annotations;
+                    api.replace(project::NAME, &PostParams::default(), &object).await
+                }
+                None => api.create(&PostParams::default(), &object).await,
+            };
+            match written {
+                // Its status was written in between, for one: what it says was not.
+                Err(kube::Error::Api(answer)) if answer.code == 409 && left > 0 => {}
+                written => {
+                    written.map_err(said)?;
+                    break;
+                }
             }
-            None => api.create(&PostParams::default(), &object).await,
-        };
-        written.map_err(said)?;
+        }
         let project = Arc::new(Project { name: name.clone(), settings: ProjectSettings::new(spec), policy });
         self.seen().settings.insert(name.clone(), Arc::clone(&project));
         Ok(project)
