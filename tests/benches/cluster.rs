@@ -75,9 +75,9 @@ async fn measure() {
     recover(&project, &caller, &pods).await;
 }
 
-/// It ends by itself after one answer, and asks nobody.
+/// It ends by itself after one answer, and asks nobody. A persona is what its runner speaks of first.
 fn spec() -> Value {
-    json!({ "prompt": "Say hello.", "permissionMode": "plan" })
+    json!({ "prompt": "Say hello.", "permissionMode": "plan", "persona": "TEAM_MEMBER" })
 }
 
 fn now() -> u64 {

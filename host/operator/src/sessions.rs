@@ -316,7 +316,10 @@ impl Sessions {
             }
         }
         for pod in &delete {
-            self.hands.delete(&view.namespace, pod).await?;
+            // The watch may not have it yet: once is enough.
+            if let Some(ending) = self.hands.delete(&view.namespace, pod).await? {
+                self.pods.ends(ending);
+            }
         }
         if remove {
             tracing::info!(

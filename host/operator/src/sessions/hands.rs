@@ -115,7 +115,8 @@ impl Hands {
         Ok(written)
     }
 
-    pub(crate) async fn delete(&self, namespace: &str, pod: &Delete) -> Result<(), CallError> {
+    /// Returns the pod as it is then, where it takes time to end.
+    pub(crate) async fn delete(&self, namespace: &str, pod: &Delete) -> Result<Option<PodSeen>, CallError> {
         let api: Api<Pod> = Api::namespaced(self.client.clone(), namespace);
         let params = DeleteParams {
             grace_period_seconds: pod.grace_seconds,
@@ -123,7 +124,12 @@ impl Hands {
             ..DeleteParams::default()
         };
         self.metrics.wrote(Write::PodDelete);
-        gone(calls::write(&self.leading, api.delete(&pod.name, &params)).await)
+        match calls::write(&self.leading, api.delete(&pod.name, &params)).await {
+            Ok(left) => Ok(left.left().as_ref().and_then(PodSeen::read)),
+            // Gone already, or another one of that name.
+            Err(error) if matches!(error.code(), Some(404 | 409)) => Ok(None),
+            Err(error) => Err(error),
+        }
     }
 
     /// The session's time is over. What belongs to it is collected by the cluster.

@@ -49,6 +49,16 @@ impl Pods {
         session
     }
 
+    /// That it ends, as the API server answered. Where the watch has it gone already, it stays so.
+    pub(crate) fn ends(&self, pod: PodSeen) {
+        let mut of = lock(&self.of);
+        if let Some(known) = of.get_mut(&pod.session).and_then(|pods| pods.get_mut(&pod.name))
+            && known.uid == pod.uid
+        {
+            *known = pod;
+        }
+    }
+
     pub(crate) fn of(&self, session: &str) -> Vec<PodSeen> {
         lock(&self.of).get(session).map(|pods| pods.values().cloned().collect()).unwrap_or_default()
     }
@@ -95,6 +105,11 @@ mod tests {
         assert_eq!(pods.apply(&Event::Apply(pod("a", "1"))), ["s"]);
         assert_eq!(pods.apply(&Event::Apply(pod("b", "2"))), ["s"]);
         assert_eq!(names(&pods), ["a", "b"]);
+        for gone in [pod("b", "9"), pod("c", "3")] {
+            pods.ends(PodSeen::read(&gone).unwrap());
+        }
+        assert_eq!(names(&pods), ["a", "b"]);
+        assert!(pods.of("s").iter().all(|pod| pod.uid != "9"));
         // Another pod of that name is there by now.
         assert_eq!(pods.apply(&Event::Delete(pod("b", "0"))), ["s"]);
         assert_eq!(pods.apply(&Event::Delete(pod("a", "1"))), ["s"]);

@@ -100,8 +100,9 @@ impl Actor {
         let Life::Followed(elsewhere) = &self.registry.life else { return };
         let state = &self.record.state;
         let has_work = state.run.is_some() || !state.queue.is_empty();
-        if state.epoch == Epoch(0) && !state.phase.is_settled() && has_work != self.accepted.prompt.is_empty()
-        {
+        let first = state.epoch <= Epoch(1) && matches!(state.phase, Phase::Pending | Phase::Creating);
+        let bound = self.link.as_ref().is_some_and(|link| link.bound);
+        if first && !bound && self.told.is_none() && has_work != self.accepted.prompt.is_empty() {
             // As everybody sees from the specification.
             return;
         }
