@@ -5,6 +5,8 @@
 
 mod accounts;
 mod advance;
+mod binding;
+mod departure;
 mod elsewhere;
 mod ending;
 mod people;
