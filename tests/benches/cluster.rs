@@ -199,15 +199,15 @@ fn ours(part: &str) -> Process {
 }
 
 /// Bytes, as the kernel counts them.
-fn resident(process: Process) -> u64 {
-    let status = std::fs::read_to_string(process.folder().join("status")).unwrap();
+fn resident(process: &Process) -> u64 {
+    let status = process.read("status").unwrap();
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
     line.split_whitespace().next().unwrap().parse::<u64>().unwrap() << 10
 }
 
 fn memory(when: &str) {
     for what in ["operator", "server"] {
-        let bytes = resident(ours(what));
+        let bytes = resident(&ours(what));
         println!(
             "row | cluster: {what}, resident, {when} | {:.1} MiB | once |",
             bytes as f64 / f64::from(1 << 20)

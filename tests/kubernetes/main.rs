@@ -13,8 +13,11 @@ mod guests;
 mod harm;
 mod job;
 mod life;
+#[path = "../it/log.rs"]
+mod log;
 mod plugins;
 mod process;
+mod random;
 mod refused;
 mod secrets;
 mod uninstall;

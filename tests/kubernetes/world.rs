@@ -109,16 +109,36 @@ fn address() -> anyhow::Result<SocketAddr> {
         return Ok(direct);
     }
     let free = std::net::TcpListener::bind("127.0.0.1:0")?.local_addr()?;
-    Command::new("kubectl")
-        .args(["-n", SYSTEM, "port-forward", "service/vteam-server", &format!("{}:443", free.port())])
-        .stdout(Stdio::null())
-        .spawn()?;
+    std::thread::spawn(move || {
+        loop {
+            // It ends with the pod that it was made for.
+            let _ = forward(free.port());
+            std::thread::sleep(Duration::from_millis(100));
+        }
+    });
     let begun = Instant::now();
     while TcpStream::connect(free).is_err() {
         ensure!(begun.elapsed() < PATIENCE, "the port-forward does not answer");
         std::thread::sleep(Duration::from_millis(100));
     }
     Ok(free)
+}
+
+/// Ends with this process too, by the end of its input.
+fn forward(port: u16) -> anyhow::Result<()> {
+    const SCRIPT: &str = "exec 3<&0; kubectl \"$@\" & forward=$!; \
+        (cat <&3 >/dev/null; kill $forward) & wait $forward";
+    let mut child = Command::new("bash")
+        .args(["-c", SCRIPT, "forward", "-n", SYSTEM, "port-forward", "service/vteam-server"])
+        .arg(format!("{port}:443"))
+        .stdin(Stdio::piped())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()?;
+    let input = child.stdin.take();
+    child.wait()?;
+    drop(input);
+    Ok(())
 }
 
 /// A project of a test's own; it goes with it.

@@ -28,6 +28,12 @@ pub(crate) fn run(args: &E2eArgs) -> anyhow::Result<()> {
         .env("KUBEBUILDER_ASSETS", &programs);
     let (definitions, passed) = counted(cargo)?;
     let cluster = cluster::ensure(&images)?;
+    if !cluster.ours {
+        say(
+            "KUBECONFIG names another cluster. Its nodes have to have these images (kind load image-archive FILE, k3d image import FILE):",
+        );
+        images.iter().for_each(|image| say(&format!("  {}", image.display())));
+    }
     let on_cluster = |what: &str, args: &[&str]| {
         step(what);
         let cargo = Run::cargo().args(["test", "--package", "e2e", "--test", "kubernetes", "--"]).args(args);
