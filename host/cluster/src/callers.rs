@@ -2,12 +2,16 @@
 //! account may do counts for nothing here.
 
 use futures::future::BoxFuture;
-use http::HeaderMap;
+use http::{HeaderMap, HeaderValue};
 use k8s_openapi::api::{
     authentication::v1::SelfSubjectReview,
     authorization::v1::{ResourceAttributes, SelfSubjectAccessReview, SelfSubjectAccessReviewSpec},
 };
-use kube::{Api, Client, Config, api::PostParams, config::AuthInfo};
+use kube::{
+    Api, Client, Config, Resource as _,
+    api::{PostParams, Request},
+    config::AuthInfo,
+};
 use secrecy::{ExposeSecret as _, SecretString};
 use server::{
     access::{Access, Callers},
@@ -35,6 +39,7 @@ type Key = [u8; 32];
 pub(crate) struct Clients {
     /// How to reach the API server, as nobody.
     config: Config,
+    nobody: Client,
     known: Mutex<HashMap<Key, Known>>,
 }
 
@@ -47,9 +52,11 @@ struct Known {
 }
 
 impl Clients {
-    pub(crate) fn new(mut config: Config) -> Self {
+    /// # Errors
+    /// When no client can be made of the configuration.
+    pub(crate) fn new(mut config: Config) -> Result<Self, kube::Error> {
         config.auth_info = AuthInfo::default();
-        Self { config, known: Mutex::default() }
+        Ok(Self { nobody: Client::try_from(config.clone())?, config, known: Mutex::default() })
     }
 
     /// The API server, as this caller.
@@ -82,18 +89,17 @@ impl Clients {
     }
 
     async fn who(&self, token: &SecretString) -> Result<String, Problem> {
-        let client = self.client(token)?;
         let key = key(token);
         let fresh = |known: &Known| known.name.clone().filter(|(_, at)| at.elapsed() < ANSWERED);
         if let Some((name, _)) = self.known().get(&key).and_then(fresh) {
             return Ok(name);
         }
-        let review = Api::<SelfSubjectReview>::all(client)
-            .create(&PostParams::default(), &SelfSubjectReview::default())
-            .await
-            .map_err(|error| refused(&error))?;
+        // Anybody may say anything: nothing is made or kept for a token before it is known to be one.
+        let review: SelfSubjectReview =
+            self.nobody.request(asks_who(token)?).await.map_err(|error| refused(&error))?;
         let user = review.status.and_then(|status| status.user_info).and_then(|user| user.username);
         let name = user.ok_or_else(|| unauthorized("the cluster does not know whose token this is"))?;
+        self.client(token)?;
         if let Some(known) = self.known().get_mut(&key) {
             known.name = Some((name.clone(), Instant::now()));
         }
@@ -123,6 +129,21 @@ impl Clients {
         }
         Ok(may)
     }
+}
+
+/// By a connection that all share, with the caller's own token.
+fn asks_who(token: &SecretString) -> Result<http::Request<Vec<u8>>, Problem> {
+    const CANNOT: &str = "the API server cannot be asked";
+    let body =
+        serde_json::to_vec(&SelfSubjectReview::default()).map_err(|error| Problem::failed(CANNOT, &error))?;
+    let mut value = HeaderValue::try_from(format!("Bearer {}", token.expose_secret()))
+        .map_err(|_| unauthorized("this is no bearer token"))?;
+    value.set_sensitive(true);
+    let url = SelfSubjectReview::url_path(&(), None);
+    let request = Request::new(url).create(&PostParams::default(), body);
+    let mut request = request.map_err(|error| Problem::failed(CANNOT, &error))?;
+    request.headers_mut().insert(http::header::AUTHORIZATION, value);
+    Ok(request)
 }
 
 fn asked(access: &Access) -> SelfSubjectAccessReview {

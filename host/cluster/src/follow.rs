@@ -1,7 +1,7 @@
 //! Keeps the server's sessions true to their objects: made when an object appears, steered by what the operator decides,
 //! removed when it goes, also where that happened while no server ran.
 
-use crate::{kinds, objects::Seen, projects::Namespaces, runners::Runners};
+use crate::{objects::Seen, projects::Namespaces, runners::Runners};
 use futures::StreamExt as _;
 use kube::{
     Api, Client,
@@ -18,16 +18,20 @@ use server::{
     settings::Projects as _,
 };
 use std::{
-    collections::{HashMap, HashSet},
+    collections::{HashMap, HashSet, VecDeque},
     io,
     sync::Arc,
     time::Duration,
 };
 use telemetry::{Health, Shutdown};
-use tokio::sync::watch;
+use tokio::{sync::watch, time::MissedTickBehavior};
 
 /// Before a session that could not be taken up is tried again.
 const AGAIN: Duration = Duration::from_secs(2);
+/// Of those, tried at once: what else happens is not to wait for them.
+const SOME: usize = 8;
+/// Objects that are asked for at once: one may have more than a MiB.
+const PAGE: u32 = 50;
 const PART: &str = "sessions of the cluster";
 
 pub(crate) struct Follower {
@@ -41,7 +45,7 @@ pub(crate) struct Follower {
     /// The last version of each object.
     versions: HashMap<SessionUid, u64>,
     /// Could not be taken up yet: the project is not there, or the name is still another's.
-    waiting: HashMap<SessionUid, Seen>,
+    waiting: VecDeque<Seen>,
 }
 
 impl Follower {
@@ -61,7 +65,7 @@ impl Follower {
             sessions,
             health,
             versions: HashMap::new(),
-            waiting: HashMap::new(),
+            waiting: VecDeque::new(),
         }
     }
 
@@ -75,15 +79,18 @@ impl Follower {
         if shutdown.or(known).await.is_none() {
             return Ok(());
         }
-        let api = Api::<DynamicObject>::all_with(self.client.clone(), &kinds::session());
-        let mut events = watcher::watcher(api, watcher::Config::default()).default_backoff().boxed();
+        let api = Api::all_with(self.client.clone(), &kinds::session());
+        let config = watcher::Config::default().page_size(PAGE);
+        let mut events = kinds::watch::<DynamicObject>(api, config).default_backoff().boxed();
         let mut listed = HashSet::new();
         let mut again = tokio::time::interval(AGAIN);
+        again.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             let event = tokio::select! {
                 event = events.next() => event,
                 _ = again.tick(), if !self.waiting.is_empty() => {
-                    for (_, seen) in std::mem::take(&mut self.waiting) {
+                    for _ in 0..self.waiting.len().min(SOME) {
+                        let Some(seen) = self.waiting.pop_front() else { break };
                         self.take_up(seen).await;
                     }
                     continue;
@@ -126,10 +133,10 @@ impl Follower {
         if seen.version < last && !gone {
             return;
         }
+        self.waiting.retain(|waiting| waiting.uid != seen.uid);
         let pod = seen.pod.as_deref().filter(|_| !gone);
         if gone {
             self.versions.remove(&seen.uid);
-            self.waiting.remove(&seen.uid);
         } else {
             self.versions.insert(seen.uid.clone(), seen.version);
         }
@@ -141,12 +148,12 @@ impl Follower {
             Ok(()) => {}
             Err(SessionError::NameTaken) => {
                 tracing::debug!(session = %seen.reference, "the one before it is still on its way out");
-                self.waiting.insert(seen.uid.clone(), seen);
+                self.waiting.push_back(seen);
             }
             Err(error) => {
                 let error = telemetry::field::chain(&error);
                 tracing::error!(session = %seen.reference, error, "a session cannot be taken up for now");
-                self.waiting.insert(seen.uid.clone(), seen);
+                self.waiting.push_back(seen);
             }
         }
     }

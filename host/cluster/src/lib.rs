@@ -5,7 +5,6 @@
 
 mod callers;
 mod follow;
-mod kinds;
 mod objects;
 mod pki;
 mod plugins;
@@ -71,7 +70,7 @@ impl Cluster {
         pki::publish(&client, &settings.namespace, &settings.service, identity.ca_pem()).await?;
         let writer = Arc::new(Writer::new(client.clone()));
         let runners = Arc::new(Runners::new(client.clone(), Arc::clone(&writer)));
-        let clients = Arc::new(Clients::new(config));
+        let clients = Arc::new(Clients::new(config).map_err(ClusterError::Client)?);
         let namespaces = Arc::new(Namespaces::new(Arc::clone(&clients)));
         let elsewhere = Elsewhere {
             life: Life::Followed(Arc::clone(&runners) as _),

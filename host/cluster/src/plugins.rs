@@ -118,8 +118,8 @@ impl Follower {
         self.projects = self.namespaces.labelled();
         let namespaces = Arc::clone(&self.namespaces);
         let config = watcher::Config::default().labels(LABEL).page_size(PAGE);
-        let api = Api::<ConfigMap>::all(self.client.clone());
-        let mut events = watcher::watcher(api, config).default_backoff().boxed();
+        let api = Api::all(self.client.clone());
+        let mut events = kinds::watch::<ConfigMap>(api, config).default_backoff().boxed();
         let mut listed = HashSet::new();
         let mut changes = self.catalogue.changes();
         loop {

@@ -1,6 +1,6 @@
 //! Projects: namespaces with a label, and the ProjectSettings in each.
 
-use crate::{callers::Clients, kinds};
+use crate::callers::Clients;
 use futures::{StreamExt as _, future::BoxFuture};
 use k8s_openapi::api::core::v1::Namespace;
 use kube::{
@@ -85,7 +85,7 @@ impl Namespaces {
 
     async fn follow_namespaces(&self, client: Client) {
         let config = watcher::Config::default().labels(&format!("{LABEL}=true"));
-        let mut events = watcher(Api::<Namespace>::all(client), config).default_backoff().boxed();
+        let mut events = kinds::watch::<Namespace>(Api::all(client), config).default_backoff().boxed();
         let mut listed = HashSet::new();
         while let Some(event) = events.next().await {
             let mut seen = self.seen();
@@ -113,8 +113,9 @@ impl Namespaces {
 
     async fn follow_settings(&self, client: Client, health: Health) {
         let kind = kinds::settings();
-        let api = Api::<DynamicObject>::all_with(client, &kind);
-        let mut events = watcher::watcher(api, watcher::Config::default()).default_backoff().boxed();
+        let api = Api::all_with(client, &kind);
+        let events = kinds::watch::<DynamicObject>(api, watcher::Config::default());
+        let mut events = events.default_backoff().boxed();
         let mut listed = Vec::new();
         while let Some(event) = events.next().await {
             match event {
@@ -314,10 +315,11 @@ impl Projects for Namespaces {
 mod tests {
     use super::*;
 
-    #[test]
-    fn what_somebody_else_changed_meanwhile_is_not_undone() {
+    // A client of kube wants a runtime.
+    #[tokio::test]
+    async fn what_somebody_else_changed_meanwhile_is_not_undone() {
         let config = kube::Config::new("http://localhost".parse().unwrap());
-        let namespaces = Namespaces::new(Arc::new(Clients::new(config)));
+        let namespaces = Namespaces::new(Arc::new(Clients::new(config).unwrap()));
         let name: ProjectName = "p".parse().unwrap();
         let object = |spec: serde_json::Value| {
             let mut object = DynamicObject::new(project::NAME, &kinds::settings()).within("p");

@@ -2,7 +2,6 @@
 
 use crate::{
     callers::{Clients, refused},
-    kinds,
     objects::{CREATED_BY, Seen},
     projects::Namespaces,
 };

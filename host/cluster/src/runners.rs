@@ -18,7 +18,7 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant},
 };
-use tokio::sync::Notify;
+use tokio::sync::{Notify, Semaphore};
 
 /// What a runner's token has to be made for.
 const AUDIENCE: &str = "vteam-runner";
@@ -29,6 +29,9 @@ const POD_UID: &str = "authentication.kubernetes.io/pod-uid";
 const REVIEW: Duration = Duration::from_secs(10);
 /// How long a runner waits to be recorded: its pod may be faster than the operator's word about it.
 const RECORDED: Duration = Duration::from_secs(5);
+
+/// Reviews at once: each costs the API server a check, whoever it is that dials in.
+const AT_ONCE: usize = 16;
 
 /// A pod that may hold a session's runner.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -46,6 +49,7 @@ pub(crate) struct Runners {
     recorded: Mutex<Recorded>,
     news: Notify,
     reviews: Mutex<HashMap<[u8; 32], Review>>,
+    asking: Semaphore,
 }
 
 #[derive(Default)]
@@ -56,7 +60,14 @@ struct Recorded {
 
 impl Runners {
     pub(crate) fn new(client: Client, writer: Arc<Writer>) -> Self {
-        Self { client, writer, recorded: Mutex::default(), news: Notify::new(), reviews: Mutex::default() }
+        Self {
+            client,
+            writer,
+            recorded: Mutex::default(),
+            news: Notify::new(),
+            reviews: Mutex::default(),
+            asking: Semaphore::new(AT_ONCE),
+        }
     }
 
     /// The operator's word: this session's runner of this epoch is in this pod, or in none.
@@ -102,6 +113,8 @@ impl Runners {
                 return pod.clone();
             }
         }
+        // An error: this process ends.
+        let _asking = self.asking.acquire().await.ok()?;
         let review = TokenReview {
             spec: TokenReviewSpec {
                 token: token.expose_secret().to_owned(),

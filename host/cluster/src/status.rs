@@ -1,6 +1,5 @@
 //! The server's half of a session's status: written by server-side apply, the latest word only, many sessions at once.
 
-use crate::kinds;
 use futures::{StreamExt as _, stream};
 use kube::{
     Client,

@@ -2,8 +2,8 @@
 //! settings do not say any more goes; what somebody changed is put right.
 
 use crate::{
+    MANAGER,
     calls::{self, CallError},
-    kinds,
     leader::Leading,
 };
 use k8s_openapi::{
@@ -81,7 +81,7 @@ fn binding(settings: &DynamicObject, access: &GroupAccess) -> RoleBinding {
     };
     let digest = Digest::of(access.group_name.as_bytes());
     let name = format!("{role}-{}", digest.hex().get(..DIGITS).unwrap_or_default());
-    let labels = [("app.kubernetes.io/managed-by", kinds::MANAGER), (LABEL, "true")];
+    let labels = [("app.kubernetes.io/managed-by", MANAGER), (LABEL, "true")];
     // With the settings goes what they gave.
     let owner = OwnerReference {
         api_version: resources::API_VERSION.to_owned(),

@@ -8,7 +8,6 @@ mod clock;
 pub mod crds;
 mod groups;
 mod health;
-mod kinds;
 mod leader;
 mod metrics;
 mod others;
@@ -21,3 +20,6 @@ mod settings;
 mod verbs;
 
 pub use verbs::Verbs;
+
+/// The operator's writes are known by it.
+const MANAGER: &str = "vteam-operator";

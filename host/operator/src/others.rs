@@ -1,15 +1,16 @@
 //! The kinds that nothing runs for: their conditions say what of them has no effect, and groups get what settings give them.
 
 use crate::{
+    MANAGER,
     calls::{self, CallError},
     clock,
     groups::{self, Groups},
-    kinds,
     leader::Leading,
     projects,
 };
 use futures::StreamExt;
 use k8s_openapi::api::rbac::v1::RoleBinding;
+use kinds::Lenient;
 use kube::{
     Api, Client, ResourceExt,
     api::{Patch, PatchParams},
@@ -67,12 +68,12 @@ pub(crate) async fn settings(client: Client, leading: Leading, shutdown: Shutdow
     run(kind.controller().owns(bindings, ours), kind, shutdown).await;
 }
 
-async fn run(controller: Controller<DynamicObject>, kind: Kind, shutdown: Shutdown) {
+async fn run(controller: Controller<Lenient<DynamicObject>>, kind: Kind, shutdown: Shutdown) {
     controller
         .with_config(kube::runtime::Config::default().concurrency(AT_ONCE))
         .graceful_shutdown_on(async move { shutdown.requested().await })
         .run(
-            |object, kind: Arc<Kind>| async move { kind.tell(&object).await },
+            |object, kind: Arc<Kind>| async move { kind.tell(&object.0).await },
             |_, error, _| {
                 tracing::warn!(error = %chain(error), "a status is not written yet");
                 Action::requeue(AGAIN)
@@ -89,8 +90,8 @@ impl Kind {
         Self { client, leading, resource, judge, groups }
     }
 
-    fn controller(&self) -> Controller<DynamicObject> {
-        let api = Api::<DynamicObject>::all_with(self.client.clone(), &self.resource);
+    fn controller(&self) -> Controller<Lenient<DynamicObject>> {
+        let api = Api::all_with(self.client.clone(), &self.resource);
         Controller::new_with(api, watcher::Config::default(), self.resource.clone())
     }
 
@@ -118,7 +119,7 @@ impl Kind {
             "status": status,
         });
         let api = kinds::api(self.client.clone(), &namespace, resource);
-        let params = PatchParams::apply(kinds::MANAGER).force();
+        let params = PatchParams::apply(MANAGER).force();
         let patch = Patch::Apply(&body);
         match calls::write(&self.leading, api.patch_status(&name, &params, &patch)).await {
             Ok(_) => Ok(Action::await_change()),

@@ -67,8 +67,10 @@ fn policy(name: &str, resource: &str, operations: &[&str]) -> ValidatingAdmissio
     }
 }
 
-/// The cluster's own controllers, which remove what is in a namespace that is deleted.
-const IS_CLUSTER: &str = "request.operation == 'DELETE' && (request.userInfo.username == 'system:kube-controller-manager' \
+/// The cluster's own controllers, which remove what is in a namespace that is deleted; not what they collect because somebody
+/// wrote an owner into it that is not there.
+const IS_CLUSTER: &str = "request.operation == 'DELETE' && has(namespaceObject.metadata.deletionTimestamp) \
+    && (request.userInfo.username == 'system:kube-controller-manager' \
     || 'system:serviceaccounts:kube-system' in request.userInfo.?groups.orValue([]))";
 
 fn variable(name: &str, expression: &str) -> Variable {

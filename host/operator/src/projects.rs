@@ -1,9 +1,6 @@
 //! Projects: namespaces with a label, and the ProjectSettings in each.
 
-use crate::{
-    kinds,
-    sessions::{Project, Wake},
-};
+use crate::sessions::{Project, Wake};
 use futures::StreamExt;
 use k8s_openapi::api::core::v1::Namespace;
 use kube::{
@@ -11,7 +8,7 @@ use kube::{
     core::DynamicObject,
     runtime::{
         WatchStreamExt,
-        watcher::{self, Event, watcher},
+        watcher::{self, Event},
     },
 };
 use resources::{ProjectPolicy, ProjectSettingsSpec, project};
@@ -57,7 +54,7 @@ impl Projects {
 
     pub(crate) async fn follow_namespaces(&self, client: Client, shutdown: Shutdown) {
         let config = watcher::Config::default().labels(&format!("{}=true", kinds::PROJECT_LABEL));
-        let mut events = watcher(Api::<Namespace>::all(client), config).default_backoff().boxed();
+        let mut events = kinds::watch::<Namespace>(Api::all(client), config).default_backoff().boxed();
         let mut listed = HashSet::new();
         while let Some(Some(event)) = shutdown.or(events.next()).await {
             match event {
@@ -83,8 +80,9 @@ impl Projects {
     }
 
     pub(crate) async fn follow_settings(&self, client: Client, shutdown: Shutdown) {
-        let api = Api::<DynamicObject>::all_with(client, &kinds::settings());
-        let mut events = watcher(api, watcher::Config::default()).default_backoff().boxed();
+        let api = Api::all_with(client, &kinds::settings());
+        let events = kinds::watch::<DynamicObject>(api, watcher::Config::default());
+        let mut events = events.default_backoff().boxed();
         let mut listed = Vec::new();
         while let Some(Some(event)) = shutdown.or(events.next()).await {
             match event {

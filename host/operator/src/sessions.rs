@@ -17,7 +17,7 @@ mod word;
 use crate::{
     backoff::Backoff,
     calls::CallError,
-    clock, kinds,
+    clock,
     metrics::Metrics,
     projects::Projects,
     server::Place,
@@ -35,7 +35,7 @@ use kube::{
         WatchStreamExt, applier,
         controller::{Action, Config},
         reflector::{self, ObjectRef, Store, store::Writer},
-        watcher::{self, Event, watcher},
+        watcher::{self, Event},
     },
 };
 use memory::Memory;
@@ -56,6 +56,9 @@ use view::{View, ViewError};
 const AFTER_CONFLICT: Duration = Duration::from_millis(200);
 /// A turn that is early finds nothing to do and comes back.
 const SOONEST: Duration = Duration::from_millis(5);
+
+/// Objects that are asked for at once: one may have more than a MiB.
+const PAGE: u32 = 50;
 
 type Of = ObjectRef<DynamicObject>;
 type Queue = mpsc::UnboundedSender<Of>;
@@ -169,8 +172,9 @@ impl Sessions {
 
     async fn follow_objects(&self, client: Client, writer: Writer<DynamicObject>, queue: &Queue) {
         let kind = kinds::session();
-        let api = Api::<DynamicObject>::all_with(client, &kind);
-        let events = watcher(api, watcher::Config::default()).default_backoff().modify(kinds::strip);
+        let config = watcher::Config::default().page_size(PAGE);
+        let events = kinds::watch::<DynamicObject>(Api::all_with(client, &kind), config);
+        let events = events.default_backoff().modify(view::strip);
         let mut events = reflector::reflector(writer, events).boxed();
         while let Some(event) = events.next().await {
             match event {
@@ -187,7 +191,7 @@ impl Sessions {
 
     async fn follow_pods(&self, client: Client, queue: &Queue) {
         let config = watcher::Config::default().labels(pod::SESSION_LABEL);
-        let mut events = watcher(Api::<Pod>::all(client), config).default_backoff().boxed();
+        let mut events = kinds::watch::<Pod>(Api::all(client), config).default_backoff().boxed();
         while let Some(event) = events.next().await {
             match event {
                 Ok(event) => {

@@ -47,13 +47,16 @@ const fn row(
 }
 
 /// Each field that carries authority.
-pub static AUTHORITIES: [Authority; 15] = [
+pub static AUTHORITIES: [Authority; 18] = [
     row(SESSIONS, &["permissionMode"], Counts::Word("bypass"), "bypass-approvals"),
     row(SESSIONS, &["budget"], ANY, "set-budget"),
     row(SESSIONS, &["environmentVariables"], MAP, "set-environment"),
     row(SESSIONS, &["autoPushOnComplete"], FLAG, "auto-push"),
     row(SESSIONS, &["repos"], Counts::Entry("autoPush"), "auto-push"),
     row(SESSIONS, &["resourceOverrides", "priorityClass"], ANY, "set-priority"),
+    row(SESSIONS, &["resources", "toolsImage"], ANY, "set-image"),
+    row(SESSIONS, &["resources", "nodeSelector"], MAP, "set-placement"),
+    row(SESSIONS, &["resources", "tolerations"], LIST, "set-placement"),
     row(SETTINGS, &["permissions", "allowBypass"], FLAG, "bypass-approvals"),
     row(SETTINGS, &["permissions", "fetchHosts"], LIST, "open-network"),
     row(SETTINGS, &["permissions", "processNetwork"], Counts::But("\"none\""), "open-network"),
@@ -152,6 +155,10 @@ mod tests {
         made(json!({"repos": [{"url": "u"}, {"url": "v", "autoPush": true}]}), &["auto-push"]);
         made(json!({"resourceOverrides": {"cpu": 1}}), &[]);
         made(json!({"resourceOverrides": {"priorityClass": "high"}}), &["set-priority"]);
+        made(json!({"resources": {"cpu": 1, "gpu": 1, "nodeSelector": {}, "tolerations": []}}), &[]);
+        made(json!({"resources": {"toolsImage": "i"}}), &["set-image"]);
+        made(json!({"resources": {"nodeSelector": {"a": "b"}}}), &["set-placement"]);
+        made(json!({"resources": {"tolerations": [{"operator": "Exists"}]}}), &["set-placement"]);
 
         let five = Some(json!({"budget": 5}));
         check(SESSIONS, five.clone(), five.clone(), &[]);
@@ -203,6 +210,10 @@ mod tests {
             "workspace",
         ];
         decided(SESSIONS, &[], &session, &plain);
+        let plain = ["cpu", "gpu", "memory", "storage"];
+        decided(SESSIONS, &["resources"], &session["$defs"]["Resources"], &plain);
+        let plain = ["cpu", "memory", "storageClass"];
+        decided(SESSIONS, &["resourceOverrides"], &session["$defs"]["ResourceOverrides"], &plain);
         let settings = schemars::schema_for!(crate::ProjectSettingsSpec).to_value();
         let plain = [
             "displayName",

@@ -16,6 +16,8 @@ use std::{
 pub(super) const NAMESPACE_BYTES: usize = 64 << 20;
 /// Components of a namespace.
 const NAMESPACE_PACKAGES: usize = 128;
+/// Keys of all its ConfigMaps: of parts, there may be more than of components.
+const NAMESPACE_KEYS: usize = 2048;
 
 /// A ConfigMap.
 #[derive(Debug, Clone, PartialEq)]
@@ -88,8 +90,11 @@ impl Maps {
         self.full.remove(name);
         let others = self.known.values().flat_map(|map| map.keys.values());
         let stored: usize = others.chain(map.keys.values()).map(|value| value.bytes.len()).sum();
-        if stored > NAMESPACE_BYTES {
+        let keys = self.known.values().map(|map| map.keys.len()).sum::<usize>() + map.keys.len();
+        if stored > NAMESPACE_BYTES || keys > NAMESPACE_KEYS {
             self.full.insert(name.to_owned());
+            // Somebody is told, and nothing is kept for the rest.
+            map.keys = map.keys.into_iter().take(NAMESPACE_PACKAGES).collect();
             map.keys.values_mut().for_each(|value| value.bytes = Bytes::new());
         }
         self.known.insert(name.to_owned(), map);
@@ -162,7 +167,8 @@ impl Maps {
     }
 }
 
-const FULL: &str = "the components of the namespace have more than 64 MiB together: take some away";
+const FULL: &str =
+    "the components of the namespace have more than 64 MiB together, or more than 2048 keys: take some away";
 
 struct Piece<'a> {
     key: Key<'a>,

@@ -6,11 +6,11 @@ use super::{
     pod::{self, ACCOUNT, Server},
     seen::PodSeen,
     turn::{Delete, Refusal, RefusalKind},
-    view::View,
+    view::{self, View},
 };
 use crate::{
+    MANAGER,
     calls::{self, CallError},
-    kinds,
     leader::Leading,
     metrics::{Metrics, Write},
     settings::Images,
@@ -107,11 +107,11 @@ impl Hands {
             "status": status,
         });
         let api = kinds::api(self.client.clone(), &view.namespace, &kind);
-        let params = PatchParams::apply(kinds::MANAGER).force();
+        let params = PatchParams::apply(MANAGER).force();
         let patch = Patch::Apply(&body);
         let mut written = calls::write(&self.leading, api.patch_status(&view.name, &params, &patch)).await?;
         self.metrics.wrote(Write::Status);
-        kinds::strip(&mut written);
+        view::strip(&mut written);
         Ok(written)
     }
 
@@ -150,10 +150,7 @@ impl Hands {
         let api: Api<ServiceAccount> = Api::namespaced(self.client.clone(), namespace);
         let metadata = ObjectMeta {
             name: Some(ACCOUNT.to_owned()),
-            labels: Some(BTreeMap::from([(
-                "app.kubernetes.io/managed-by".to_owned(),
-                kinds::MANAGER.to_owned(),
-            )])),
+            labels: Some(BTreeMap::from([("app.kubernetes.io/managed-by".to_owned(), MANAGER.to_owned())])),
             ..ObjectMeta::default()
         };
         let account = ServiceAccount {

@@ -75,7 +75,7 @@ pub(crate) fn judge(view: &View, project: &Project) -> Judged {
     };
     let policy = match project {
         Project::None => {
-            let label = crate::kinds::PROJECT_LABEL;
+            let label = kinds::PROJECT_LABEL;
             let namespace = &view.namespace;
             return open(
                 "NoProject",

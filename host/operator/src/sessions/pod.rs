@@ -8,7 +8,7 @@ mod place;
 mod volumes;
 
 use super::{judge::Wish, view::View};
-use crate::{kinds, settings::Images};
+use crate::{MANAGER, settings::Images};
 use k8s_openapi::{
     api::core::v1::{
         Capabilities, Container, PersistentVolumeClaim, Pod, PodDNSConfig, PodDNSConfigOption,
@@ -63,7 +63,7 @@ pub(crate) fn pod(session: &View, wish: &Wish, epoch: Epoch, server: &Server, im
     let metadata = ObjectMeta {
         labels: Some(BTreeMap::from([
             ("app.kubernetes.io/name".to_owned(), "vteam-runner".to_owned()),
-            ("app.kubernetes.io/managed-by".to_owned(), kinds::MANAGER.to_owned()),
+            ("app.kubernetes.io/managed-by".to_owned(), MANAGER.to_owned()),
             (SESSION_LABEL.to_owned(), session.uid.clone()),
             (EPOCH_LABEL.to_owned(), epoch.to_string()),
         ])),
@@ -98,7 +98,7 @@ pub(crate) fn pod(session: &View, wish: &Wish, epoch: Epoch, server: &Server, im
 /// The claim of a workspace that outlives its pods.
 pub(crate) fn claim(session: &View, wish: &Wish) -> PersistentVolumeClaim {
     let labels = BTreeMap::from([
-        ("app.kubernetes.io/managed-by".to_owned(), kinds::MANAGER.to_owned()),
+        ("app.kubernetes.io/managed-by".to_owned(), MANAGER.to_owned()),
         (SESSION_LABEL.to_owned(), session.uid.clone()),
     ]);
     let metadata = ObjectMeta { labels: Some(labels), ..owned(session, base_name(&session.uid)) };

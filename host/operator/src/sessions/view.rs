@@ -63,6 +63,20 @@ impl View {
     }
 }
 
+/// Leaves out what nobody here reads: it is most of an object's size.
+pub(crate) fn strip(object: &mut DynamicObject) {
+    object.metadata.managed_fields = None;
+    if let Some(annotations) = &mut object.metadata.annotations {
+        annotations.remove("kubectl.kubernetes.io/last-applied-configuration");
+    }
+    // That they are there is all that counts.
+    for place in ["/spec/userContext", "/spec/mcpServers/custom"] {
+        if let Some(value @ Value::Object(_)) = object.data.pointer_mut(place) {
+            *value = Value::Object(serde_json::Map::new());
+        }
+    }
+}
+
 /// The server's types are a closed list; ours are not: each field without effect has one.
 fn is_ours(kind: &str) -> bool {
     !condition::server::ALL.contains(&kind)

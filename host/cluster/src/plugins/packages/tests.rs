@@ -117,6 +117,15 @@ fn a_namespace_has_its_share() {
     maps.take("a", map(&many));
     let why = (maps.packages().pop().unwrap().read)().unwrap_err();
     assert!(why.contains("more than 128 components"), "{why}");
+
+    // Empty keys cost memory too.
+    let mut maps = Maps::default();
+    let many: Vec<String> = (0..=NAMESPACE_KEYS).map(|n| format!("{n:04}.wasm")).collect();
+    let many: Vec<(&str, &[u8])> = many.iter().map(|name| (name.as_str(), b"".as_slice())).collect();
+    maps.take("a", map(&many));
+    let packages = maps.packages();
+    assert_eq!(packages.len(), NAMESPACE_PACKAGES);
+    assert!((packages.into_iter().next().unwrap().read)().unwrap_err().contains("2048 keys"));
 }
 
 #[test]

@@ -78,3 +78,23 @@ fn a_workspace_is_no_larger_than_allowed() {
     assert_eq!(limit(json!({"prompt": "a", "resources": {"storage": "1Ti"}})), most.as_str());
     assert_eq!(limit(json!({"prompt": "a", "resources": {"storage": "1Mi"}})), "1048576");
 }
+
+/// What the shipped policies for networks say of runners is said of this pod.
+#[test]
+fn the_network_policies_mean_it() {
+    let made = made(json!({"prompt": "fix it"}));
+    let labels = made["pod"]["metadata"]["labels"].as_object().unwrap();
+    let read = |path: &str| -> Vec<Value> {
+        let path = format!("{}/../../manifests/{path}", env!("CARGO_MANIFEST_DIR"));
+        serde_saphyr::from_multiple(&std::fs::read_to_string(path).unwrap()).unwrap()
+    };
+    let project = &read("project/network.yaml")[0]["spec"]["podSelector"];
+    let base = read("base/network.yaml");
+    let server = base.iter().find(|policy| policy["metadata"]["name"] == "vteam-server").unwrap();
+    let rules = server["spec"]["ingress"].as_array().unwrap();
+    let runners = rules.iter().find(|rule| rule["ports"][0]["port"] == "runners").unwrap();
+    for selector in [project, &runners["from"][0]["podSelector"]] {
+        assert_eq!(*selector, json!({"matchExpressions": [{"key": SESSION_LABEL, "operator": "Exists"}]}));
+        assert!(labels.contains_key(SESSION_LABEL));
+    }
+}

@@ -74,3 +74,42 @@ fn nobody_copies_them_who_may_not_connect() {
         .person("tenant")
         .creates(&claim("of-mine", json!({"dataSource": {"kind": "PersistentVolumeClaim", "name": "mine"}})));
 }
+
+/// A definition as far as the policies look at it.
+fn definition(group: &str, kind: &str, plural: &str) -> Value {
+    let schema = json!({"type": "object", "x-kubernetes-preserve-unknown-fields": true});
+    json!({"apiVersion": "apiextensions.k8s.io/v1", "kind": "CustomResourceDefinition",
+        "metadata": {"name": format!("{plural}.{group}"), "annotations": {"api-approved.kubernetes.io": "unapproved, for a test"}},
+        "spec": {"group": group, "scope": "Namespaced", "names": {"kind": kind, "plural": plural, "singular": kind.to_lowercase()},
+            "versions": [{"name": "v1", "served": true, "storage": true, "schema": {"openAPIV3Schema": schema}}]}})
+}
+
+#[test]
+fn nobody_snapshots_them_who_may_not_connect() {
+    let project = Project::new("snapshots");
+    let (one, many) = ("snapshot.storage.k8s.io", "groupsnapshot.storage.k8s.io");
+    for definition in [
+        definition(one, "VolumeSnapshot", "volumesnapshots"),
+        definition(many, "VolumeGroupSnapshot", "volumegroupsnapshots"),
+    ] {
+        project.root().may(&["apply", "--server-side", "-f", "-"], &definition);
+    }
+    let role = json!({"apiVersion": "rbac.authorization.k8s.io/v1", "kind": "Role", "metadata": {"name": "snapshots"}, "rules": [
+        {"apiGroups": [one, many], "resources": ["*"], "verbs": ["create"]}]});
+    project.root().may(&["create", "-f", "-"], &role);
+    for person in ["tenant", "admin"] {
+        project.bind(person, "Role", "snapshots");
+    }
+    project.bind("admin", "ClusterRole", "vteam-admin");
+    let of = |kind: &str, group: &str, name: &str, source: Value| json!({"apiVersion": format!("{group}/v1"), "kind": kind, "metadata": {"name": name}, "spec": {"source": source}});
+    let theirs = of("VolumeSnapshot", one, "theirs", json!({"persistentVolumeClaimName": NAME}));
+    let labelled = json!({"selector": {"matchLabels": {"vteam.ambient-code/session": "1"}}});
+    let all = of("VolumeGroupSnapshot", many, "all", labelled);
+    let (tenant, admin) = (project.person("tenant"), project.person("admin"));
+    admin.until(&["create", "-f", "-"], &theirs, |answer| answer.good);
+    admin.until(&["create", "-f", "-"], &all, |answer| answer.good);
+    let message = "takes the verb connect";
+    tenant.may_not_create(&theirs, "vteam-session-snapshots", message);
+    tenant.may_not_create(&all, "vteam-session-group-snapshots", message);
+    tenant.creates(&of("VolumeSnapshot", one, "mine", json!({"persistentVolumeClaimName": "mine"})));
+}

@@ -28,6 +28,9 @@ fn saying(authority: &Authority) -> Value {
         "autoPushOnComplete" => json!({"autoPushOnComplete": true}),
         "repos" => json!({"repos": [{"url": "https://x/y"}, {"url": "https://x/z", "autoPush": true}]}),
         "priorityClass" => json!({"resourceOverrides": {"priorityClass": "high"}}),
+        "toolsImage" => json!({"resources": {"toolsImage": "theirs"}}),
+        "nodeSelector" => json!({"resources": {"nodeSelector": {"pool": "theirs"}}}),
+        "tolerations" => json!({"resources": {"tolerations": [{"operator": "Exists"}]}}),
         "allowBypass" => json!({"permissions": {"allowBypass": true}}),
         "fetchHosts" => json!({"permissions": {"fetchHosts": ["docs.rs"]}}),
         "processNetwork" => json!({"permissions": {"processNetwork": "loopback"}}),
@@ -115,4 +118,21 @@ fn our_roles_do_their_job() {
     admin.creates(&settings(&json!({"permissions": {"maxBudget": 9}})));
     let controller = "system:serviceaccount:kube-system:namespace-controller";
     project.person(controller).may(&["delete", "ps", "projectsettings"], &Value::Null);
+}
+
+/// Who may write settings cannot have them collected either, by an owner that is not there.
+#[test]
+fn the_cluster_removes_them_with_their_namespace_only() {
+    let project = Project::new("collected");
+    project.root().creates(&settings(&json!({"permissions": {"maxBudget": 10.5}})));
+    let collector = "system:serviceaccount:kube-system:generic-garbage-collector";
+    project.bind(collector, "Role", "everything");
+    let collector = project.member(collector, "system:serviceaccounts:kube-system");
+    let delete = ["delete", "ps", "projectsettings"];
+    let policy = "vteam-projectsettings-fields";
+    collector.may_not(&delete, &Value::Null, policy, "permissions.maxBudget takes the verb set-budget");
+    // Nobody empties it here, so it stays as one that ends.
+    let namespace = ["delete", "namespace", project.namespace(), "--wait=false"];
+    project.root().may(&namespace, &Value::Null);
+    collector.until(&delete, &Value::Null, |answer| answer.good);
 }

@@ -1,12 +1,17 @@
-//! Our kinds, as the cluster's API server knows them. They are read as they are: one that is malformed must not stop the
-//! rest from being read.
+//! Our kinds to a client of Kubernetes. Objects are read as they are: one that is malformed must not stop the rest from being
+//! read.
+
+mod lenient;
 
 use kube::{
     Api, Client,
     core::{ApiResource, DynamicObject},
 };
+pub use lenient::{Lenient, watch};
 
-pub(crate) const SESSION: &str = "AgenticSession";
+pub const SESSION: &str = "AgenticSession";
+/// What makes a namespace a project.
+pub const PROJECT_LABEL: &str = "vteam.ambient-code/project";
 
 fn resource(kind: &str, plural: &str) -> ApiResource {
     let (group, version) = resources::API_VERSION.split_once('/').unwrap_or((resources::API_VERSION, ""));
@@ -19,15 +24,22 @@ fn resource(kind: &str, plural: &str) -> ApiResource {
     }
 }
 
-pub(crate) fn session() -> ApiResource {
+#[must_use]
+pub fn session() -> ApiResource {
     resource(SESSION, "agenticsessions")
 }
 
-pub(crate) fn settings() -> ApiResource {
+#[must_use]
+pub fn settings() -> ApiResource {
     resource("ProjectSettings", "projectsettings")
 }
 
+#[must_use]
+pub fn workflow() -> ApiResource {
+    resource("RFEWorkflow", "rfeworkflows")
+}
+
 /// The objects of a kind in one namespace.
-pub(crate) fn api(client: Client, namespace: &str, kind: &ApiResource) -> Api<DynamicObject> {
+pub fn api(client: Client, namespace: &str, kind: &ApiResource) -> Api<DynamicObject> {
     Api::namespaced_with(client, namespace, kind)
 }
