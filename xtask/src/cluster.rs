@@ -116,12 +116,15 @@ pub(crate) fn with_programs(programs: &Path) -> OsString {
     path
 }
 
-#[expect(clippy::print_stdout, reason = "the one line that a shell evaluates")]
+#[expect(clippy::print_stdout, reason = "the lines that a shell evaluates")]
 fn up_and_say(images: &[PathBuf]) -> anyhow::Result<()> {
     let cluster = ensure(images)?;
-    if !cluster.ours {
+    if cluster.ours {
+        // `kubectl`, of the same version, is among them.
+        println!("export PATH=\"{}:$PATH\"", programs()?.display());
+    } else {
         say("KUBECONFIG names another cluster: that one is used, nothing is started");
     }
-    println!("export KUBECONFIG={}", cluster.kubeconfig.display());
+    println!("export KUBECONFIG=\"{}\"", cluster.kubeconfig.display());
     Ok(())
 }

@@ -135,13 +135,25 @@ pub(crate) struct InstallArgs {
     /// The namespace that vteam is in there.
     #[arg(long, value_name = "NAME", default_value = "vteam-system")]
     pub(crate) namespace: ProjectName,
+    /// Where the cluster pulls the images of `production` from: PREFIX/server and so on.
+    #[arg(long, value_name = "PREFIX", default_value = "registry.example/vteam", value_parser = registry)]
+    pub(crate) registry: String,
+}
+
+/// Of an image's name, what stands before the last part.
+fn registry(text: &str) -> Result<String, String> {
+    let plain = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || "./:_-".contains(c);
+    if text.is_empty() || !text.chars().all(plain) || text.ends_with('/') {
+        return Err("this is no name of a registry, such as registry.company.example/vteam".to_owned());
+    }
+    Ok(text.to_owned())
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Overlay {
     /// To try it: images as `cargo xtask image --dev` makes them, a scripted model, a project called demo.
     Dev,
-    /// For a cluster that counts: put your registry in the place of registry.example.
+    /// For a cluster that counts: with --registry.
     Production,
 }
 

@@ -44,7 +44,8 @@ decline. Ctrl-C in `run` interrupts the run, and a second one leaves it alone; i
   at the end, or `vteam sessions apply NAME --to FOLDER`.
 * A stream that breaks is taken up where it was, also when the server's pod is replaced.
 * `vteam doctor --context NAME` says what a cluster lacks; `?` is what you may not look at.
-* `vteam install --render | kubectl apply --server-side -f -` installs what this command was built with.
+* `vteam install --render --registry PREFIX | kubectl apply --server-side -f -` installs what this command was built with, its images
+  pulled from PREFIX/server and so on.
 
 ## Exit codes
 

@@ -14,15 +14,17 @@ const PRODUCTION: &str =
 
 /// The namespace that stands in them, also within account names and addresses.
 const NAMESPACE: &str = "vteam-system";
+/// Before the name of each image in `production`.
+const REGISTRY: &str = "registry.example/vteam";
 
 pub(super) fn run(settings: &Settings, args: &InstallArgs) -> Outcome {
     if !args.render {
         return Err(Failure::new(
             Code::Usage,
-            "installing is kubectl's: vteam install --render | kubectl apply --server-side -f -",
+            "installing is kubectl's: vteam install --render --registry PREFIX | kubectl apply --server-side -f -",
         ));
     }
-    let text = rendered(args.overlay, args.namespace.as_str());
+    let text = rendered(args.overlay, args.namespace.as_str(), &args.registry);
     if !settings.output.json {
         return settings.output.text(&text);
     }
@@ -32,12 +34,12 @@ pub(super) fn run(settings: &Settings, args: &InstallArgs) -> Outcome {
     settings.output.json(&json!({ "apiVersion": "v1", "kind": "List", "items": items }))
 }
 
-fn rendered(overlay: Overlay, namespace: &str) -> String {
+fn rendered(overlay: Overlay, namespace: &str, registry: &str) -> String {
     let text = match overlay {
         Overlay::Dev => DEV,
         Overlay::Production => PRODUCTION,
     };
-    text.replace(NAMESPACE, namespace)
+    text.replace(NAMESPACE, namespace).replace(REGISTRY, registry)
 }
 
 #[cfg(test)]
@@ -48,8 +50,10 @@ mod tests {
     #[test]
     fn another_namespace_is_meant_everywhere() {
         for overlay in [Overlay::Dev, Overlay::Production] {
-            let text = rendered(overlay, "elsewhere");
-            assert!(!text.contains(NAMESPACE));
+            let text = rendered(overlay, "elsewhere", "registry.here/them");
+            assert!(!text.contains(NAMESPACE) && !text.contains(REGISTRY));
+            let images = text.matches("registry.here/them/").count();
+            assert_eq!(images, if matches!(overlay, Overlay::Production) { 4 } else { 0 });
             let objects: Vec<Value> = serde_saphyr::from_multiple(&text).unwrap();
             let of = |kind: &str| -> Vec<&Value> { objects.iter().filter(|o| o["kind"] == kind).collect() };
             let namespaces: BTreeSet<&str> =

@@ -101,7 +101,9 @@ async fn definitions(context: &Context) -> Finding {
 }
 
 fn lacks(what: &str) -> String {
-    format!("{what} is not there: vteam install --render | kubectl apply --server-side -f -")
+    format!(
+        "{what} is not there: vteam install --render --registry PREFIX | kubectl apply --server-side -f -"
+    )
 }
 
 async fn server(context: &Context) -> Finding {
