@@ -5,8 +5,9 @@ use crate::{
     Store,
     error::{BlobError, StoreError},
     schema,
+    writer::Owner,
 };
-use model::id::{Digest, SessionUid};
+use model::id::{Digest, ProjectName, SessionUid};
 use rusqlite::Connection;
 use sha2::{Digest as _, Sha256};
 use std::{
@@ -81,10 +82,23 @@ impl BlobWriter {
     /// # Errors
     /// When the bytes are not those of `expected`, or the disk refuses.
     pub async fn finish(
-        mut self,
+        self,
         owner: Option<&SessionUid>,
         expected: Option<&Digest>,
     ) -> Result<Blob, BlobError> {
+        self.end(owner.into(), expected).await
+    }
+
+    /// [`BlobWriter::finish`] of an upload that sessions of this project may keep. It lasts for an hour at least where
+    /// none does.
+    ///
+    /// # Errors
+    /// When the disk refuses.
+    pub async fn finish_upload(self, project: &ProjectName) -> Result<Blob, BlobError> {
+        self.end(Owner::Project(project.clone()), None).await
+    }
+
+    async fn end(mut self, owner: Owner, expected: Option<&Digest>) -> Result<Blob, BlobError> {
         let file = self.file.take().ok_or(StoreError::Closed)?;
         let hex = hex::encode(file.hash.clone().finalize());
         let digest: Digest = format!("sha256:{hex}").parse().map_err(|_| BlobError::WrongDigest)?;

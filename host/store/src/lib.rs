@@ -27,7 +27,7 @@ use std::{
     sync::Arc,
 };
 use tokio::sync::watch;
-use writer::{Op, Outcome};
+use writer::{Op, Outcome, Owner};
 
 /// Events larger than this, as JSON, lie in a table of their own.
 pub const INLINE_BYTES: usize = 64 << 10;
@@ -210,13 +210,32 @@ impl Store {
         BlobWriter::new(self.clone(), max).await
     }
 
-    /// Refers to a blob from a session, which keeps it as long as the session is kept.
+    /// Refers to a blob of the session's project, see [`Store::has_blob`]; it is kept as long as the session is.
     ///
     /// # Errors
-    /// When there is no such blob or the store cannot write.
-    pub async fn keep_blob(&self, owner: &SessionUid, digest: &Digest) -> Result<(), BlobError> {
+    /// When the project has no such blob or the store cannot write.
+    pub async fn keep_blob(
+        &self,
+        owner: &SessionUid,
+        project: &ProjectName,
+        digest: &Digest,
+    ) -> Result<(), BlobError> {
+        if !self.has_blob(project, digest).await? {
+            return Err(BlobError::NotFound);
+        }
         let blob = self.find_blob(digest).await?.ok_or(BlobError::NotFound)?;
-        self.index_blob(Some(owner), &blob).await
+        self.index_blob(Owner::Session(owner.clone()), &blob).await
+    }
+
+    /// Whether there is this blob and it is this project's: uploaded there, or of one of its sessions. A digest alone
+    /// opens nothing.
+    ///
+    /// # Errors
+    /// When the store cannot read.
+    pub async fn has_blob(&self, project: &ProjectName, digest: &Digest) -> Result<bool, StoreError> {
+        let (of, wanted) = (project.clone(), digest.clone());
+        let known = self.read(move |connection| reader::has_blob(connection, &of, &wanted)).await?;
+        Ok(known && self.find_blob(digest).await?.is_some())
     }
 
     /// Whether this session refers to this blob.
@@ -271,8 +290,8 @@ impl Store {
         self.read(move |connection| blobs::backup(connection, &from, &to)).await
     }
 
-    async fn index_blob(&self, owner: Option<&SessionUid>, blob: &Blob) -> Result<(), BlobError> {
-        let op = Op::IndexBlob { owner: owner.cloned(), digest: blob.digest.clone(), size: blob.size };
+    async fn index_blob(&self, owner: Owner, blob: &Blob) -> Result<(), BlobError> {
+        let op = Op::IndexBlob { owner, digest: blob.digest.clone(), size: blob.size };
         self.write(op).await.map_err(writer::Rejected::into_store)?;
         Ok(())
     }

@@ -170,6 +170,19 @@ pub(crate) fn owns_blob(
     Ok(statement.exists([owner.as_str(), digest.as_str()])?)
 }
 
+/// Uploaded to the project, or referred to by a session of it.
+pub(crate) fn has_blob(
+    connection: &Connection,
+    project: &ProjectName,
+    digest: &Digest,
+) -> Result<bool, StoreError> {
+    let mut statement = connection.prepare_cached(
+        "SELECT 1 FROM blob_project WHERE project = ?1 AND digest = ?2
+         UNION ALL SELECT 1 FROM blob_owner o JOIN session s ON s.uid = o.uid WHERE s.project = ?1 AND o.digest = ?2",
+    )?;
+    Ok(statement.exists([project.as_str(), digest.as_str()])?)
+}
+
 pub(crate) fn blob_bytes(connection: &Connection, owner: &SessionUid) -> Result<u64, StoreError> {
     let mut statement = connection.prepare_cached(
         "SELECT coalesce(sum(b.size), 0) FROM blob_owner o JOIN blob b ON b.digest = o.digest WHERE o.uid = ?1",

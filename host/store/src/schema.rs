@@ -53,6 +53,16 @@ CREATE TABLE blob_owner (
 CREATE INDEX blob_owner_digest ON blob_owner (digest);
 ";
 
+/// Came within this format: made where it is missing, and an earlier release does not see it.
+const UPLOADS: &str = "
+CREATE TABLE IF NOT EXISTS blob_project (
+    project TEXT NOT NULL,
+    digest TEXT NOT NULL,
+    PRIMARY KEY (project, digest)
+) WITHOUT ROWID;
+CREATE INDEX IF NOT EXISTS blob_project_digest ON blob_project (digest);
+";
+
 pub(crate) const FILE: &str = "vteam.db";
 
 /// Held for as long as the file is open.
@@ -90,6 +100,7 @@ pub(crate) fn open(
         FORMAT => {}
         found => return Err(StoreError::Newer { found, known: FORMAT }),
     }
+    transaction.execute_batch(UPLOADS)?;
     transaction.commit()?;
     connection.set_prepared_statement_cache_capacity(32);
     Ok(connection)

@@ -12,7 +12,7 @@ use crate::{
 use apply::Heads;
 use model::{
     event::{Event, Stored},
-    id::{Digest, Epoch, SessionUid},
+    id::{Digest, Epoch, ProjectName, SessionUid},
 };
 use rusqlite::{Connection, TransactionBehavior};
 use std::{fs::File, path::PathBuf, sync::Arc, thread::JoinHandle};
@@ -27,8 +27,22 @@ pub(crate) enum Op {
     Create { record: Box<SessionRecord>, events: Vec<Event> },
     Append { uid: SessionUid, events: Vec<NewEvent>, state: Option<Box<SessionState>> },
     Delete { uid: SessionUid },
-    IndexBlob { owner: Option<SessionUid>, digest: Digest, size: u64 },
+    IndexBlob { owner: Owner, digest: Digest, size: u64 },
     Collect { dir: PathBuf },
+}
+
+/// Who refers to a blob.
+pub(crate) enum Owner {
+    Session(SessionUid),
+    /// It was uploaded there. Does not keep it.
+    Project(ProjectName),
+    Nobody,
+}
+
+impl From<Option<&SessionUid>> for Owner {
+    fn from(session: Option<&SessionUid>) -> Self {
+        session.cloned().map_or(Self::Nobody, Self::Session)
+    }
 }
 
 pub(crate) enum Outcome {

@@ -172,7 +172,7 @@ pub(crate) async fn upload(
     if !magic.starts_with(&[0x1f, 0x8b]) {
         return Err(Problem::unsupported("an archive is a tar compressed with gzip"));
     }
-    let blob = writer.finish(None, None).await?;
+    let blob = writer.finish_upload(&path.project).await?;
     Ok((StatusCode::CREATED, Json(json!({"blob": blob.digest, "size": blob.size}))))
 }
 

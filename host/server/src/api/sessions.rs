@@ -117,7 +117,7 @@ async fn possible(api: &Api, project: &Project, spec: &Accepted) -> Result<(), P
             }
         },
         Source::Archive { blob } => {
-            if api.sessions.store().find_blob(blob).await?.is_none() {
+            if !api.sessions.store().has_blob(&project.name, blob).await? {
                 wrong(
                     "spec.workspace.archive.blob",
                     "there is no such upload: PUT it to …/archives first".to_owned(),

@@ -11,7 +11,7 @@ use model::{
     Untrusted,
     event::{Event, PhaseChanged, SessionCreated},
     id::{Digest, Epoch, ProjectName, SessionName, SessionRef, SessionUid, UnixMillis},
-    lifecycle::{Phase, Reason},
+    lifecycle::{Phase, Reason, Trigger},
     message::Block,
     money::Budget,
     plan::Desired,
@@ -26,12 +26,15 @@ use std::{
     },
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
-use store::{Queued, SessionRecord, SessionState, Store, Totals};
+use store::{BlobError, Queued, SessionRecord, SessionState, Store, Totals};
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 /// Commands that wait for a session's task.
 const QUEUE: usize = 64;
+
+/// Also of an upload to another project: that it exists is nobody's business here.
+const NO_UPLOAD: &str = "spec.workspace.archive.blob: there is no such upload: PUT it to …/archives first";
 
 pub(super) struct Registry {
     store: Store,
@@ -153,14 +156,12 @@ impl Registry {
         let NewSession { name, generate_name, spec } = new;
         let uid = new_uid();
         let by = &who.name;
-        if let Source::Archive { blob } = &spec.workspace {
-            self.store.keep_blob(&uid, blob).await?;
-        }
+        self.keep_archive(&uid, project, &spec).await?;
         let (record, events) = loop {
             let generated = name.is_none();
             let name = name.clone().unwrap_or_else(|| generated_name(generate_name.as_deref()));
             let reference = SessionRef { project: project.clone(), name };
-            let (record, events) = self.first(by, uid.clone(), reference, &spec)?;
+            let (record, events) = self.first(by, uid.clone(), reference, &spec, true)?;
             match self.store.create(record.clone(), events).await {
                 Err(store::CreateError::Taken) if generated => {}
                 result => break (record, result?),
@@ -182,10 +183,13 @@ impl Registry {
             let Some(Object { reference, created_by, spec, .. }) = object.filter(begins) else {
                 return Ok(());
             };
-            if let Source::Archive { blob } = &spec.workspace {
-                self.store.keep_blob(uid, blob).await?;
-            }
-            let (record, events) = self.first(&created_by, uid.clone(), reference, &spec)?;
+            let kept = match self.keep_archive(uid, &reference.project, &spec).await {
+                Ok(()) => true,
+                // Whoever wrote the object is told; trying again would change nothing.
+                Err(BlobError::NotFound) => false,
+                Err(error) => return Err(error.into()),
+            };
+            let (record, events) = self.first(&created_by, uid.clone(), reference, &spec, kept)?;
             tracing::info!(session = %record.reference, %uid, "session accepted");
             match self.store.create(record, events).await {
                 // By whoever was told of it at the same time.
@@ -200,12 +204,27 @@ impl Registry {
         Ok(())
     }
 
+    /// What the session starts from is kept with it, if it is its project's.
+    async fn keep_archive(
+        &self,
+        uid: &SessionUid,
+        project: &ProjectName,
+        spec: &Accepted,
+    ) -> Result<(), BlobError> {
+        match &spec.workspace {
+            Source::Archive { blob } => self.store.keep_blob(uid, project, blob).await,
+            Source::Empty | Source::Dir { .. } | Source::InPlace { .. } => Ok(()),
+        }
+    }
+
+    /// `kept`: what it starts from is there; else it has failed.
     fn first(
         &self,
         created_by: &Untrusted,
         uid: SessionUid,
         reference: SessionRef,
         spec: &Accepted,
+        kept: bool,
     ) -> Result<(SessionRecord, Vec<Event>), SessionError> {
         let at = now();
         let accepted =
@@ -220,6 +239,10 @@ impl Registry {
         }
         if spec.desired == Desired::Run {
             change.begin_next();
+        }
+        if !kept {
+            change.state.queue.clear();
+            change.step(Trigger::Failed, Reason::Other("WorkspaceMissing".to_owned()), NO_UPLOAD);
         }
         events.extend(change.events.into_iter().map(|new| new.event));
         let record = SessionRecord {

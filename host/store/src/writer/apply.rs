@@ -1,6 +1,6 @@
 //! One operation within a transaction. Invariant: refused before the first write, or done.
 
-use super::{Answer, Op, Outcome, Rejected};
+use super::{Answer, Op, Outcome, Owner, Rejected};
 use crate::{
     INLINE_BYTES, NewEvent,
     error::StoreError,
@@ -49,7 +49,7 @@ pub(super) fn apply(connection: &Connection, heads: &mut Heads, op: &Op) -> Answ
             }
             Ok(Outcome::Done)
         }
-        Op::IndexBlob { owner, digest, size } => index_blob(connection, owner.as_ref(), digest, *size),
+        Op::IndexBlob { owner, digest, size } => index_blob(connection, owner, digest, *size),
         Op::Collect { dir } => collect(connection, dir),
     }
 }
@@ -205,17 +205,18 @@ fn load_head(connection: &Connection, uid: &SessionUid) -> Result<Option<Head>, 
     Ok(head.optional()?)
 }
 
-fn index_blob(connection: &Connection, owner: Option<&SessionUid>, digest: &Digest, size: u64) -> Answer {
+fn index_blob(connection: &Connection, owner: &Owner, digest: &Digest, size: u64) -> Answer {
     connection.execute(
         "INSERT INTO blob (digest, size, at) VALUES (?1, ?2, ?3) ON CONFLICT (digest) DO UPDATE SET at = ?3",
         params![digest.as_str(), integer(size), integer(now().0)],
     )?;
-    if let Some(owner) = owner {
-        connection.execute(
-            "INSERT OR IGNORE INTO blob_owner (uid, digest) VALUES (?1, ?2)",
-            [owner.as_str(), digest.as_str()],
-        )?;
-    }
+    let (table, owner) = match owner {
+        Owner::Session(uid) => ("blob_owner (uid, digest)", uid.as_str()),
+        Owner::Project(project) => ("blob_project (project, digest)", project.as_str()),
+        Owner::Nobody => return Ok(Outcome::Done),
+    };
+    let insert = format!("INSERT OR IGNORE INTO {table} VALUES (?1, ?2)");
+    connection.execute(&insert, [owner, digest.as_str()])?;
     Ok(Outcome::Done)
 }
 
@@ -232,6 +233,7 @@ fn collect(connection: &Connection, dir: &Path) -> Answer {
     let (mut blobs, mut bytes) = (0, 0);
     while let Some(row) = rows.next()? {
         if let Ok(digest) = row.get::<_, String>(0)?.parse::<Digest>() {
+            connection.execute("DELETE FROM blob_project WHERE digest = ?1", [digest.as_str()])?;
             let _ = std::fs::remove_file(crate::blobs::path(dir, &digest));
         }
         blobs += 1;

@@ -135,9 +135,47 @@ async fn blobs_are_what_their_digest_says_and_belong_to_sessions() {
     let mut writer = store.blob_writer(3).await.unwrap();
     writer.write(b"abc".to_vec()).await.unwrap();
     assert!(matches!(writer.finish(None, Some(&digest)).await, Err(BlobError::WrongDigest)));
-    assert!(matches!(store.keep_blob(&uid("a"), &Digest::of(b"no")).await, Err(BlobError::NotFound)));
     // Too young to be collected, whoever owns it.
     assert_eq!(store.collect_blobs().await.unwrap(), (0, 0));
+}
+
+#[tokio::test]
+async fn a_digest_opens_blobs_of_its_own_project_only() {
+    async fn check(store: &Store, project: &str, digest: &Digest, expected: bool) {
+        let project = project.parse().unwrap();
+        assert_eq!(store.has_blob(&project, digest).await.unwrap(), expected, "{project} {digest}");
+        let kept = store.keep_blob(&uid("b"), &project, digest).await;
+        assert_eq!(kept.is_ok(), expected, "{project} {digest}: {kept:?}");
+        assert!(expected || matches!(kept, Err(BlobError::NotFound)), "{kept:?}");
+    }
+    let (dir, store) = store();
+    // A data folder of a release that did not know of it.
+    drop(store);
+    let old = rusqlite::Connection::open(dir.path().join("vteam.db")).unwrap();
+    old.execute_batch("DROP TABLE blob_project").unwrap();
+    drop(old);
+    let store = Store::open(dir.path(), Durability::Process).unwrap();
+    store.create(record("a", 1), vec![]).await.unwrap();
+    let mut writer = store.blob_writer(9).await.unwrap();
+    writer.write(b"archive".to_vec()).await.unwrap();
+    let upload = writer.finish_upload(&"p".parse().unwrap()).await.unwrap().digest;
+    let snapshot = store.put_blob(Some(&uid("a")), b"snapshot".to_vec()).await.unwrap();
+    let unsaid = store.put_blob(None, b"of nobody".to_vec()).await.unwrap();
+    // Where no session of that project came to be, its name gives nothing.
+    let orphan = store.put_blob(Some(&uid("orphan")), b"orphan".to_vec()).await.unwrap();
+    drop(store);
+    let store = Store::open(dir.path(), Durability::Process).unwrap();
+    for digest in [&upload, &snapshot] {
+        check(&store, "q", digest, false).await;
+        check(&store, "p", digest, true).await;
+        check(&store, "q", digest, false).await;
+    }
+    for digest in [&unsaid, &orphan, &Digest::of(b"no")] {
+        check(&store, "p", digest, false).await;
+    }
+    store.delete(&uid("a")).await.unwrap();
+    check(&store, "p", &snapshot, false).await;
+    check(&store, "p", &upload, true).await;
 }
 
 #[tokio::test]

@@ -12,7 +12,10 @@ use model::{
     plan::Desired,
 };
 use protocol::control::FromServer;
-use resources::session::status::{ServerStatus, Work};
+use resources::{
+    Accepted, Source,
+    session::status::{ServerStatus, Work},
+};
 use secrecy::{ExposeSecret, SecretString};
 use server::sessions::{Decided, Elsewhere, Object};
 use std::sync::{Arc, Mutex};
@@ -44,8 +47,12 @@ impl Operator {
     }
 
     async fn decide(&self, world: &World, phase: Phase, epoch: u64, desired: Desired) {
+        self.decide_of(spec(), world, phase, epoch, desired).await;
+    }
+
+    async fn decide_of(&self, spec: Accepted, world: &World, phase: Phase, epoch: u64, desired: Desired) {
         let reference = SessionRef { project: "p".parse().unwrap(), name: "s".parse().unwrap() };
-        let object = Object { reference, created_by: "ada".into(), spec: spec(), ran: false };
+        let object = Object { reference, created_by: "ada".into(), spec, ran: false };
         let decided = Decided {
             desired,
             phase,
@@ -128,6 +135,26 @@ async fn a_stop_that_was_decided_interrupts_the_run_first() {
     operator.until(|work| work.connected_epoch.is_none()).await;
     operator.decide(&world, Phase::Stopped, 1, Desired::Stop).await;
     world.until_phase(&operator.uid, Phase::Stopped).await;
+    world.verify();
+}
+
+/// Whoever wrote the object is told, and nobody tries again for ever.
+#[tokio::test]
+async fn a_session_from_another_projects_archive_fails_at_once() {
+    let operator = Operator::new();
+    let world = World::followed(operator.clone()).await;
+    let mut upload = world.sessions.store().blob_writer(9).await.unwrap();
+    upload.write(b"theirs".to_vec()).await.unwrap();
+    let blob = upload.finish_upload(&"another".parse().unwrap()).await.unwrap().digest;
+    let from = Accepted { workspace: Source::Archive { blob: blob.clone() }, ..spec() };
+    operator.decide_of(from.clone(), &world, Phase::Creating, 1, Desired::Run).await;
+    let work = operator.until(|work| work.phase == Some(Phase::Failed)).await.work.unwrap();
+    assert_eq!((work.reason.as_deref(), work.has_work), (Some("WorkspaceMissing"), false));
+    assert!(work.message.unwrap().contains("no such upload"));
+    assert!(!world.sessions.store().owns_blob(&operator.uid, &blob).await.unwrap());
+    operator.decide_of(from, &world, Phase::Failed, 1, Desired::Run).await;
+    let events = world.until_phase(&operator.uid, Phase::Failed).await;
+    assert_eq!(events.len(), 6, "{:?}", told(&events));
     world.verify();
 }
 
