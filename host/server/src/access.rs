@@ -7,6 +7,10 @@ use futures::future::BoxFuture;
 use model::id::ProjectName;
 use resources::authority::{self, SESSIONS, SETTINGS};
 use serde_json::Value;
+use std::{sync::Arc, time::Duration};
+
+/// How often a stream that lasts asks again.
+pub const AGAIN: Duration = Duration::from_secs(60);
 
 /// Who callers are and what they may do.
 pub trait Callers: Send + Sync + 'static {
@@ -30,6 +34,37 @@ pub struct Access {
     pub project: ProjectName,
     /// Of one object; absent: all of the project.
     pub name: Option<String>,
+}
+
+/// How the leave for a request was asked: to ask again while its answer lasts.
+#[derive(Clone)]
+pub(crate) struct Leave {
+    pub(crate) headers: HeaderMap,
+    pub(crate) access: Option<Access>,
+}
+
+impl Leave {
+    /// # Errors
+    /// 401 or 403, or why there is no answer.
+    async fn ask(&self, callers: &dyn Callers) -> Result<(), Problem> {
+        let caller = callers.identify(&self.headers).await?;
+        match &self.access {
+            Some(access) => callers.permit(&caller, access.clone()).await,
+            None => Ok(()),
+        }
+    }
+
+    /// Returns once the answer is no. One that cannot be had changes nothing: whoever reads was let in.
+    pub(crate) async fn taken_back(self, callers: Arc<dyn Callers>, every: Duration) {
+        loop {
+            tokio::time::sleep(every).await;
+            if let Ok(Err(problem)) = tokio::time::timeout(AGAIN, self.ask(&*callers)).await
+                && (problem.status == StatusCode::UNAUTHORIZED || problem.status == StatusCode::FORBIDDEN)
+            {
+                return;
+            }
+        }
+    }
 }
 
 /// The verb and resource of a route, by its method and template. `None`: whoever is known may.

@@ -13,7 +13,7 @@ mod system;
 mod view;
 
 use crate::{
-    access::{self, Access, Callers},
+    access::{self, Access, Callers, Leave},
     audit::Record,
     broker::Broker,
     catalogue::Catalogue,
@@ -29,6 +29,7 @@ use axum::{
     middleware::{Next, from_fn, from_fn_with_state},
     response::{IntoResponse as _, Response},
 };
+use futures::{Stream, StreamExt as _};
 use protocol::control::RequestError;
 use std::{sync::Arc, time::Duration};
 use store::{BlobError, StoreError};
@@ -54,6 +55,8 @@ pub struct Parts {
     pub health: Health,
     pub metrics: Metrics,
     pub shutdown: Shutdown,
+    /// How often a stream that lasts asks again for leave.
+    pub again: Duration,
     pub confinement: protocol::exec::Confinement,
 }
 
@@ -83,6 +86,11 @@ impl Api {
 
     fn gauges(&self) -> &system::Gauges {
         &self.0.gauges
+    }
+
+    /// Ends with the leave to read it, in mid-sentence: who may comes again, and who may not is told so then.
+    fn permitted<S: Stream>(&self, leave: Leave, stream: S) -> impl Stream<Item = S::Item> + use<S> {
+        stream.take_until(leave.taken_back(Arc::clone(&self.callers), self.again))
     }
 
     /// All routes, with everything that holds for each of them.
@@ -152,8 +160,9 @@ async fn admit(State(api): State<Api>, mut request: Request, next: Next) -> Resp
     let known = access.as_ref().ok().cloned().flatten();
     let mut record = Record::new(request.method().clone(), route.as_deref(), known);
     let response = match admitted(&api, request.headers().clone(), access, &mut record).await {
-        Ok(caller) => {
+        Ok((caller, leave)) => {
             request.extensions_mut().insert::<Caller>(caller);
+            request.extensions_mut().insert::<Leave>(leave);
             next.run(request).await
         }
         Err(problem) => problem.into_response(),
@@ -167,13 +176,14 @@ async fn admitted(
     headers: HeaderMap,
     access: Result<Option<Access>, Problem>,
     record: &mut Record,
-) -> Result<Caller, Problem> {
+) -> Result<(Caller, Leave), Problem> {
     let caller = api.callers.identify(&headers).await?;
     record.by(&caller);
-    if let Some(access) = access? {
-        api.callers.permit(&caller, access).await?;
+    let access = access?;
+    if let Some(access) = &access {
+        api.callers.permit(&caller, access.clone()).await?;
     }
-    Ok(caller)
+    Ok((caller, Leave { headers, access }))
 }
 
 async fn within_deadline(request: Request, next: Next) -> Response {

@@ -1,7 +1,7 @@
 //! Opens everything over one data folder, in the order in which it depends on each other, and listens.
 
 use crate::{
-    access::Callers,
+    access::{self, Callers},
     api::{self, Api},
     auth::{Token, TokenError},
     broker::{Broker, BrokerConfig, BrokerError, Endpoint, InvalidPrices, Models, RetryPolicy, scripted},
@@ -174,6 +174,7 @@ impl Server {
             health: health.clone(),
             metrics: Metrics::new(),
             shutdown: shutdown.clone(),
+            again: access::AGAIN,
             confinement: config.confinement,
         });
         let gateway = gateway::router(sessions.clone(), broker.clone());

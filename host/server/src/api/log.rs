@@ -7,11 +7,12 @@ use super::{
     view,
 };
 use crate::{
+    access::Leave,
     problem::Problem,
     sessions::{Sessions, Tail},
 };
 use axum::{
-    Json,
+    Extension, Json,
     body::Body,
     extract::State,
     http::{HeaderMap, HeaderValue, header},
@@ -54,6 +55,7 @@ pub(crate) struct Range {
     responses((status = 200, body = Object), (status = 404, body = Problem)))]
 pub(crate) async fn events(
     State(api): State<Api>,
+    Extension(leave): Extension<Leave>,
     Session(session): Session,
     Query(Range { after, next, limit }): Query<Range>,
     headers: HeaderMap,
@@ -65,6 +67,7 @@ pub(crate) async fn events(
         let shutdown = api.shutdown.clone();
         let events =
             api.sessions.tail(&uid, after).take_until(async move { shutdown.requested().await }).map(sent);
+        let events = api.permitted(leave, events);
         return Ok(Sse::new(events).keep_alive(KeepAlive::default()).into_response());
     }
     if accepts(&headers, NDJSON) {

@@ -7,6 +7,7 @@ use super::{
     input::{Document, Query, Session},
 };
 use crate::{
+    access::Leave,
     agui::{Cursor, Event as AgUi, Frame, Projection, View},
     problem::Problem,
     sessions::{Caller, Tail},
@@ -81,6 +82,7 @@ struct Resume {
 pub(crate) async fn run(
     State(api): State<Api>,
     Extension(caller): Extension<Caller>,
+    Extension(leave): Extension<Leave>,
     Session(session): Session,
     headers: HeaderMap,
     Document(document): Document,
@@ -113,7 +115,7 @@ pub(crate) async fn run(
     let shown_as = input.run_id.unwrap_or_else(|| run.to_string());
     let thread = input.thread_id.unwrap_or_else(|| view.record.uid.to_string());
     let projection = Projection::new(thread, View::Run { run, shown_as }, answered);
-    Ok(sse(&api, &view.record.uid, projection, Cursor { seq: before, within: None }).into_response())
+    Ok(sse(&api, leave, &view.record.uid, projection, Cursor { seq: before, within: None }).into_response())
 }
 
 fn content(input: &RunInput) -> Result<Vec<Block>, Problem> {
@@ -202,6 +204,7 @@ pub(crate) struct From {
     responses((status = 200, content_type = "text/event-stream", body = String), (status = 404, body = Problem)))]
 pub(crate) async fn follow(
     State(api): State<Api>,
+    Extension(leave): Extension<Leave>,
     Session(session): Session,
     Query(From { after }): Query<From>,
     headers: HeaderMap,
@@ -215,7 +218,7 @@ pub(crate) async fn follow(
         cursor = Cursor { seq: end, within: None };
     }
     let projection = Projection::new(uid.to_string(), View::Watch, Vec::new());
-    Ok(sse(&api, &uid, projection, cursor).into_response())
+    Ok(sse(&api, leave, &uid, projection, cursor).into_response())
 }
 
 /// What AG-UI clients may expect here.
@@ -285,6 +288,7 @@ impl Reader {
 
 fn sse(
     api: &Api,
+    leave: Leave,
     uid: &SessionUid,
     projection: Projection,
     cursor: Cursor,
@@ -295,6 +299,7 @@ fn sse(
     let from = (cursor.seq > Seq(0)).then_some(cursor);
     let reader = Reader { tail: Box::pin(tail), projection, from, ready: VecDeque::new(), over: false };
     let frames = stream::unfold(reader, async |mut reader| Some((reader.next().await?, reader)));
+    let frames = api.permitted(leave, frames);
     Sse::new(frames.map(|frame| Ok(sent(&frame)))).keep_alive(KeepAlive::default())
 }
 

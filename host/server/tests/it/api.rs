@@ -3,6 +3,7 @@
 mod archives;
 mod audit;
 mod harness;
+mod leave;
 mod plugins;
 mod refusals;
 mod start;

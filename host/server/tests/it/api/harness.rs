@@ -6,6 +6,7 @@ use futures::StreamExt;
 use reqwest::{Client, Method, RequestBuilder, Response};
 use serde_json::{Value, json};
 use server::{
+    access::{self, Callers},
     api::{Api, Parts},
     auth::Token,
     catalogue::{Added, Catalogue, Key, Places},
@@ -34,6 +35,15 @@ pub(super) type Said = (String, String, Value);
 
 impl Server {
     pub(super) async fn new(play: Play) -> Self {
+        Self::with(play, access::AGAIN, |token| token).await
+    }
+
+    /// With callers made of those who hold the token.
+    pub(super) async fn with<C: Callers>(
+        play: Play,
+        again: Duration,
+        callers: impl FnOnce(Token) -> C,
+    ) -> Self {
         let world = World::new(play).await;
         let dir = world.dir.path().to_owned();
         let health = Health::new();
@@ -53,10 +63,11 @@ impl Server {
             catalogue: catalogue.clone(),
             projects: Arc::new(projects),
             records: Arc::new(InStore),
-            callers: Arc::new(Token::open(&dir.join("token"), "me").unwrap()),
+            callers: Arc::new(callers(Token::open(&dir.join("token"), "me").unwrap())),
             health: health.clone(),
             metrics: Metrics::new(),
             shutdown: Shutdown::new(),
+            again,
             confinement: protocol::exec::Confinement {
                 properties: vec![],
                 without_namespaces: Some("masked".to_owned()),
