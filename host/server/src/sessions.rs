@@ -254,15 +254,6 @@ impl Sessions {
         files::files(&self.0, &uid, request).await
     }
 
-    /// Keeps bytes for a session, such as a file to be written or an archive to start from.
-    ///
-    /// # Errors
-    /// When there is no such session or the disk is full.
-    pub async fn put_blob(&self, session: &SessionRef, bytes: Vec<u8>) -> Result<Digest, SessionError> {
-        let uid = self.0.uid(session).await?;
-        Ok(self.0.store().put_blob(Some(&uid), bytes).await?)
-    }
-
     /// Removes, now and then and until shutdown, settled sessions whose time is over and blobs that nobody refers to.
     pub async fn housekeeping(self, every: Duration, shutdown: Shutdown) {
         let mut times = tokio::time::interval(every);

@@ -3,7 +3,7 @@
 
 use super::{
     Api, UPLOAD_BYTES,
-    input::{Body, Path, Session},
+    input::{Path, Session},
     projects::ProjectPath,
 };
 use crate::problem::Problem;
@@ -19,6 +19,7 @@ use model::id::{Digest, ProjectName, SessionName, SessionRef};
 use protocol::control::{Entry, Reply, Request as Ask};
 use serde::Deserialize;
 use serde_json::{Value, json};
+use store::{BlobError, BlobWriter};
 use tokio_util::io::ReaderStream;
 
 const BYTES: &str = "application/octet-stream";
@@ -82,10 +83,12 @@ pub(crate) async fn read(State(api): State<Api>, Path(path): Path<FilePath>) -> 
 pub(crate) async fn write(
     State(api): State<Api>,
     Path(path): Path<FilePath>,
-    Body(bytes): Body,
+    request: Request,
 ) -> Result<StatusCode, Problem> {
     let (session, path) = path.split();
-    let blob = api.sessions.put_blob(&session, bytes.to_vec()).await?;
+    let uid = api.sessions.get(&session).await?.record.uid;
+    let (writer, _) = received(&api, request).await?;
+    let blob = writer.finish(Some(&uid), None).await?.digest;
     api.sessions.files(&session, Ask::Write { path, blob }).await?;
     Ok(StatusCode::NO_CONTENT)
 }
@@ -159,6 +162,16 @@ pub(crate) async fn upload(
     request: Request,
 ) -> Result<(StatusCode, Json<Value>), Problem> {
     api.projects.get(&path.project)?;
+    let (writer, magic) = received(&api, request).await?;
+    if !magic.starts_with(&[0x1f, 0x8b]) {
+        return Err(Problem::unsupported("an archive is a tar compressed with gzip"));
+    }
+    let blob = writer.finish_upload(&path.project).await?;
+    Ok((StatusCode::CREATED, Json(json!({"blob": blob.digest, "size": blob.size}))))
+}
+
+/// The body, on the disk as it comes: many of them at once do not have room in memory. And how it begins.
+async fn received(api: &Api, request: Request) -> Result<(BlobWriter, Vec<u8>), Problem> {
     let mut writer = api.sessions.store().blob_writer(UPLOAD_BYTES as u64).await?;
     let mut body = request.into_body().into_data_stream();
     let mut magic = Vec::new();
@@ -167,13 +180,12 @@ pub(crate) async fn upload(
         if magic.len() < 2 {
             magic.extend(chunk.iter().take(2));
         }
-        writer.write(chunk).await?;
+        writer.write(chunk).await.map_err(|error| match error {
+            BlobError::TooLarge { .. } => Problem::too_large("the body is larger than this route takes"),
+            other => other.into(),
+        })?;
     }
-    if !magic.starts_with(&[0x1f, 0x8b]) {
-        return Err(Problem::unsupported("an archive is a tar compressed with gzip"));
-    }
-    let blob = writer.finish_upload(&path.project).await?;
-    Ok((StatusCode::CREATED, Json(json!({"blob": blob.digest, "size": blob.size}))))
+    Ok((writer, magic))
 }
 
 fn listing(entries: &[Entry]) -> Value {

@@ -8,3 +8,4 @@ mod plugins;
 mod refusals;
 mod start;
 mod streams;
+mod uploads;
