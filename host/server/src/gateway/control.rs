@@ -1,7 +1,7 @@
 //! The control channel's WebSocket: one task per connection.
 
 use super::{Runner, meter::Meter};
-use crate::sessions::{ConnectError, ConnectionId, Hello, Sessions};
+use crate::sessions::{ConnectError, ConnectionId, Hello, Sessions, ToRunner};
 use axum::{
     extract::{
         State, WebSocketUpgrade,
@@ -43,9 +43,18 @@ async fn serve(sessions: Sessions, runner: Runner, socket: WebSocket) {
         )) => Hello { versions, runner_version, engine_id, target, confinement, resumes },
         _ => return refuse(&mut sink, "a hello comes first".to_owned(), false).await,
     };
-    let (to, from) = mpsc::unbounded_channel();
+    let (to, from, overflown) = ToRunner::channel();
     match sessions.connect(&runner.uid, runner.epoch, hello, to).await {
-        Ok(connection) => talk(&sessions, &runner, connection, from, sink, stream).await,
+        Ok(connection) => {
+            tokio::select! {
+                () = write(from, sink) => {}
+                () = read(&sessions, &runner, connection, stream) => {}
+                () = overflown.cancelled() => {
+                    tracing::warn!(uid = %runner.uid, epoch = %runner.epoch, "a runner does not read what it is told");
+                }
+            }
+            sessions.disconnected(&runner.uid, connection).await;
+        }
         Err(error) => {
             // The store may be well again later; anything else stays as it is.
             let retry = matches!(error, ConnectError::Session(_) | ConnectError::NotYet);
@@ -55,23 +64,8 @@ async fn serve(sessions: Sessions, runner: Runner, socket: WebSocket) {
     }
 }
 
-async fn talk(
-    sessions: &Sessions,
-    runner: &Runner,
-    connection: ConnectionId,
-    from: mpsc::UnboundedReceiver<FromServer>,
-    sink: SplitSink<WebSocket, Message>,
-    stream: SplitStream<WebSocket>,
-) {
-    tokio::select! {
-        () = write(from, sink) => {}
-        () = read(sessions, runner, connection, stream) => {}
-    }
-    sessions.disconnected(&runner.uid, connection).await;
-}
-
 /// Until the session drops its side or the runner is gone.
-async fn write(mut from: mpsc::UnboundedReceiver<FromServer>, mut sink: SplitSink<WebSocket, Message>) {
+async fn write(mut from: mpsc::Receiver<FromServer>, mut sink: SplitSink<WebSocket, Message>) {
     while let Some(message) = from.recv().await {
         if send(&mut sink, &message).await.is_err() {
             return;

@@ -303,7 +303,7 @@ impl Actor {
 
     fn tell(&self, message: FromServer) {
         if let Some(link) = &self.link {
-            let _ = link.to.send(message);
+            link.to.send(message);
         }
     }
 

@@ -5,12 +5,12 @@ use super::{
 use model::{
     approval::{ApprovalRequest, Decision, Question, Subject},
     event::{CallOutcome, Event, RunEnd},
-    id::{Digest, RunId},
+    id::{Digest, RunId, RunnerSeq},
     lifecycle::Phase,
     money::{MicroUsd, Usage},
 };
 use protocol::{
-    control::{Ask, FromRunner, FromServer},
+    control::{Ask, FromRunner, FromServer, Resume},
     http::FetchRequest,
 };
 use resources::Accepted;
@@ -91,6 +91,46 @@ async fn an_approval_waits_and_counts_for_what_was_shown() {
         told[at..at + 4],
         ["approval.requested", "Waiting ApprovalPending", "approval.decided", "Running Working"]
     );
+    world.verify();
+}
+
+/// What was decided is told again whenever it is asked again: more than any runner asks, and than a connection may hold.
+const AGAIN: usize = 50_000;
+
+#[tokio::test]
+async fn a_runner_that_does_not_read_is_cut_off_and_comes_again() {
+    let world = World::new(play(move |stage| async move {
+        let mut fake = Fake::bound(&stage.socket, &stage.token).await?;
+        let run = fake.open_run().await.unwrap();
+        fake.record(vec![intended(&run, "c1")]).await?;
+        let ask = || FromRunner::Ask { ask: fetch_approval("c1", "https://a.example/") };
+        fake.say(&ask()).await?;
+        fake.until(|message| matches!(message, FromServer::Decided { .. }).then_some(())).await?;
+        let mut said = 0;
+        while said < AGAIN && fake.say(&ask()).await.is_ok() {
+            said += 1;
+        }
+        if said == AGAIN {
+            return fake.end(&run, RunEnd::Internal).await;
+        }
+        let mut again = Fake::dial(&stage.socket, &stage.token).await?;
+        again.hello(Some(Resume { epoch: stage.epoch, runner_seq: RunnerSeq(1) })).await?;
+        again.seq = 1;
+        again.say(&ask()).await?;
+        again.until(|message| matches!(message, FromServer::Decided { .. }).then_some(())).await?;
+        again.record(vec![finished(&run, "c1", CallOutcome::Done)]).await?;
+        again.end(&run, RunEnd::Done).await?;
+        again.until(|_| None::<()>).await
+    }))
+    .await;
+    let session = world.create(spec()).await.record;
+    world.until_phase(&session.uid, Phase::Waiting).await;
+    let ask = "ask-c1".parse().unwrap();
+    world.sessions.decide(&me(), &session.reference, &ask, Decision::Once).await.unwrap();
+    let events = world.until(&session.uid, |event| matches!(event, Event::RunFinished(_))).await;
+    let told = told(&events);
+    assert_eq!(told.last().unwrap(), "run.finished Completed", "{told:#?}");
+    assert!(told.iter().all(|line| !line.starts_with("lost")), "{told:#?}");
     world.verify();
 }
 
