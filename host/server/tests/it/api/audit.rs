@@ -43,6 +43,8 @@ impl Lines {
 #[tokio::test]
 async fn who_changes_something_or_is_refused_is_on_record() {
     let lines = Lines::default();
+    // While there is one subscriber alone, a line that another test's thread comes to first is off for all threads.
+    let _second = tracing::Dispatch::new(tracing_subscriber::registry());
     // Of this thread, on which the server of this test runs too.
     let _guard =
         tracing_subscriber::fmt().json().flatten_event(true).with_writer(lines.clone()).set_default();
