@@ -97,6 +97,8 @@ fn nobody_snapshots_them_who_may_not_connect() {
     let role = json!({"apiVersion": "rbac.authorization.k8s.io/v1", "kind": "Role", "metadata": {"name": "snapshots"}, "rules": [
         {"apiGroups": [one, many], "resources": ["*"], "verbs": ["create"]}]});
     project.root().may(&["create", "-f", "-"], &role);
+    let label = ["label", "--overwrite", "namespace", project.namespace(), "vteam.ambient-code/project=true"];
+    project.root().may(&label, &Value::Null);
     for person in ["tenant", "admin"] {
         project.bind(person, "Role", "snapshots");
     }
