@@ -44,7 +44,7 @@ impl Process {
     /// Each file at or below a place in its folder that has one of `planted` in it.
     pub(crate) fn having(&self, place: &str, planted: &[&str]) -> anyhow::Result<Vec<String>> {
         let found = ask(&self.node, "having", &self.place(place), planted)?;
-        Ok(found.lines().map(str::to_owned).collect())
+        Ok(found.lines().filter(|line| !line.is_empty()).map(str::to_owned).collect())
     }
 
     fn place(&self, name: &str) -> String {

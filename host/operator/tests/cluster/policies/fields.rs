@@ -114,10 +114,6 @@ fn our_roles_do_their_job() {
         "groupAccess": [{"groupName": "g", "role": "edit"}], "runnerSecretsName": "s"}),
     ));
     admin.may(&["delete", "ps", "projectsettings"], &Value::Null);
-    // A namespace that is deleted is emptied by the cluster's own.
-    admin.creates(&settings(&json!({"permissions": {"maxBudget": 9}})));
-    let controller = "system:serviceaccount:kube-system:namespace-controller";
-    project.person(controller).may(&["delete", "ps", "projectsettings"], &Value::Null);
 }
 
 /// Who may write settings cannot have them collected either, by an owner that is not there.
