@@ -6,7 +6,7 @@ use model::{
     id::{MessageId, Seq},
     message::{Block, Delta},
 };
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use tokio::sync::broadcast;
 
 /// Live items that a slow reader may be behind before it misses some.
@@ -15,9 +15,14 @@ const BEHIND: usize = 4096;
 const KEPT: usize = 1 << 20;
 
 /// Of one session. Each item comes with the event that was stored last before it.
-pub(super) struct Channel {
-    sender: broadcast::Sender<(Seq, Live)>,
-    said: Mutex<Said>,
+#[derive(Default)]
+pub(super) struct Channel(Mutex<Open>);
+
+#[derive(Default)]
+struct Open {
+    said: Said,
+    /// While somebody listens: room for all that one may be behind is most of what a session takes.
+    sender: Option<broadcast::Sender<(Seq, Live)>>,
 }
 
 /// What one has who joins.
@@ -38,27 +43,34 @@ struct Said {
 }
 
 impl Channel {
-    pub(super) fn new() -> Self {
-        Self { sender: broadcast::Sender::new(BEHIND), said: Mutex::default() }
-    }
-
     pub(super) fn send(&self, after: Seq, live: Live) {
-        let mut said = self.said.lock().unwrap_or_else(PoisonError::into_inner);
-        said.add(after, &live);
-        // Nobody may be listening. Within the lock: what one is given as said does not come again.
-        let _ = self.sender.send((after, live));
+        let mut open = self.open();
+        open.said.add(after, &live);
+        // Within the lock: what one is given as said does not come again.
+        if open.sender.as_ref().is_some_and(|sender| sender.send((after, live)).is_err()) {
+            open.sender = None;
+        }
     }
 
     pub(super) fn join(&self) -> Joined {
-        let said = self.said.lock().unwrap_or_else(PoisonError::into_inner);
-        Joined { coming: self.sender.subscribe(), after: said.after, said: said.items.clone() }
+        let mut open = self.open();
+        let coming = open.sender.get_or_insert_with(|| broadcast::Sender::new(BEHIND)).subscribe();
+        Joined { coming, after: open.said.after, said: open.said.items.clone() }
     }
 
     /// Before these events are stored. Invariant: nobody is given as under way what the log they have read holds whole.
     pub(super) fn before<'e>(&self, mut events: impl Iterator<Item = &'e Event>) {
+        let mut open = self.open();
         if events.any(ends_a_message) {
-            *self.said.lock().unwrap_or_else(PoisonError::into_inner) = Said::default();
+            open.said = Said::default();
         }
+        if open.sender.as_ref().is_some_and(|sender| sender.receiver_count() == 0) {
+            open.sender = None;
+        }
+    }
+
+    fn open(&self) -> MutexGuard<'_, Open> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -155,7 +167,7 @@ mod tests {
     }
 
     fn check(sent: &[Live], expected: &[Live]) {
-        let channel = Channel::new();
+        let channel = Channel::default();
         sent.iter().for_each(|live| channel.send(Seq(1), live.clone()));
         assert_eq!(channel.join().said, expected, "{sent:?}");
     }
@@ -185,8 +197,25 @@ mod tests {
     }
 
     #[test]
+    fn room_is_kept_while_somebody_listens() {
+        let channel = Channel::default();
+        channel.send(Seq(1), begin("m", 0));
+        assert!(channel.open().sender.is_none(), "nobody listens yet");
+        let (mut first, second) = (channel.join().coming, channel.join().coming);
+        drop(second);
+        channel.send(Seq(1), text("m", 0, "x"));
+        assert_eq!(first.try_recv().unwrap(), (Seq(1), text("m", 0, "x")));
+        drop(first);
+        channel.send(Seq(1), text("m", 0, "y"));
+        assert!(channel.open().sender.is_none(), "nobody listens any more");
+        drop(channel.join());
+        channel.before(std::iter::empty());
+        assert!(channel.open().sender.is_none(), "nor here");
+    }
+
+    #[test]
     fn what_is_whole_is_not_under_way() {
-        let channel = Channel::new();
+        let channel = Channel::default();
         channel.send(Seq(1), begin("m", 0));
         let event = |json: Value| serde_json::from_value::<Event>(json).unwrap();
         let warning = event(json!({"kind": "warning", "data": {"reason": "r", "message": "m"}}));

@@ -133,7 +133,7 @@ impl Registry {
 
     pub(super) fn live(&self, uid: &SessionUid) -> Arc<Channel> {
         let mut lives = lock(&self.lives);
-        Arc::clone(lives.entry(uid.clone()).or_insert_with(|| Arc::new(Channel::new())))
+        Arc::clone(lives.entry(uid.clone()).or_insert_with(|| Arc::new(Channel::default())))
     }
 
     /// `None` where the session is gone.
