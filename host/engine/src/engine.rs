@@ -9,8 +9,9 @@ use crate::{
     limiter::Budget,
     link,
     plugin::{self, Entry, Plugin},
-    settings::{self, TICK_MS},
+    settings,
     store::CallState,
+    workers::{Begin, Workers},
 };
 use ed25519_dalek::{Signature, VerifyingKey};
 use manifest::{Kind, Manifest};
@@ -21,18 +22,9 @@ use model::{
 use protocol::artifact::Signed;
 use std::{
     future::Future,
-    sync::{
-        Arc, OnceLock,
-        atomic::{AtomicBool, AtomicUsize, Ordering},
-    },
-    thread::{self, Thread},
-    time::Duration,
+    sync::{Arc, OnceLock},
 };
-use tokio::{
-    runtime::{Builder, Handle, Runtime},
-    sync::Semaphore,
-    task::JoinHandle,
-};
+use tokio::sync::Semaphore;
 use wasmtime::{
     Enabled, InstanceAllocationStrategy, PoolingAllocationConfig,
     component::{Component, Linker},
@@ -41,6 +33,8 @@ use wasmtime::{
 /// Pages that a slot keeps between calls. With the page-map scan, 256 KiB is what makes a fresh instance cheap and lets
 /// two threads run twice as many calls as one.
 const KEEP_RESIDENT: usize = 256 << 10;
+/// Tables of usual components are cleared by hand: giving their pages back interrupts every other core, at each call.
+const TABLE_KEEP_RESIDENT: usize = 64 << 10;
 /// Of one component: main module, shims and adapters.
 const CORE_INSTANCES: u32 = 32;
 const MEMORIES: u32 = 4;
@@ -176,7 +170,10 @@ impl Engine {
         let entry =
             self.inner.tool(&native).or_else(|_| self.inner.persona(&native)).map_err(LoadError::Contract)?;
         let inner = self.inner.clone();
-        Ok(self.inner.run(async move { plugin::describe(&inner, &entry, limits).await }).await??)
+        Ok(self
+            .inner
+            .run(Begin::Here, async move { plugin::describe(&inner, &entry, limits).await })
+            .await??)
     }
 }
 
@@ -195,6 +192,7 @@ fn pool(limits: &SessionLimits) -> PoolingAllocationConfig {
     let mut pool = PoolingAllocationConfig::new();
     pool.pagemap_scan(Enabled::Auto)
         .linear_memory_keep_resident(KEEP_RESIDENT)
+        .table_keep_resident(TABLE_KEEP_RESIDENT)
         .total_component_instances(calls)
         .total_core_instances(calls.saturating_mul(CORE_INSTANCES))
         .max_core_instances_per_component(CORE_INSTANCES)
@@ -235,8 +233,8 @@ fn deserialize(engine: &wasmtime::Engine, native: &[u8]) -> Result<Component, Lo
 }
 
 impl Inner {
-    /// Runs `work` on the engine's runtime, within the limit of concurrent calls. Dropping the future stops it.
-    pub(crate) async fn run<T, F>(&self, work: F) -> Result<T, CallFailure>
+    /// Runs `work` within the limit of concurrent calls. Dropping the future stops it.
+    pub(crate) async fn run<T, F>(&self, begin: Begin, work: F) -> Result<T, CallFailure>
     where
         T: Send + 'static,
         F: Future<Output = T> + Send + 'static,
@@ -245,110 +243,12 @@ impl Inner {
             self.workers.get().ok_or_else(|| CallFailure::setup("the engine has not been started"))?;
         let slot = self.slots.clone().acquire_owned().await;
         let slot = slot.map_err(|_| CallFailure::setup("the engine is shutting down"))?;
-        let active = workers.ticker.clone().activate();
-        let mut task = Task(workers.handle.spawn(async move {
+        let limited = async move {
             let done = work.await;
-            drop((slot, active));
+            drop(slot);
             done
-        }));
-        (&mut task.0).await.map_err(|_| CallFailure::setup("a call broke inside the engine"))
-    }
-}
-
-/// Stops its task when dropped.
-struct Task<T>(JoinHandle<T>);
-
-impl<T> Drop for Task<T> {
-    fn drop(&mut self) {
-        self.0.abort();
-    }
-}
-
-struct Workers {
-    handle: Handle,
-    runtime: Option<Runtime>,
-    ticker: Arc<Ticker>,
-}
-
-impl Workers {
-    fn start(engine: wasmtime::Engine, calls: u32) -> Result<Self, std::io::Error> {
-        let cores = thread::available_parallelism().map_or(1, usize::from);
-        let runtime = Builder::new_multi_thread()
-            .thread_name("vteam-engine")
-            .worker_threads(cores.min(calls.max(1) as usize))
-            // A guest runs for a whole epoch between two events: with the default of 61 a 5 ms timer fired after 299 ms.
-            .event_interval(1)
-            // Implementations of the host traits may use sockets where they are polled.
-            .enable_all()
-            .build()?;
-        Ok(Self { handle: runtime.handle().clone(), runtime: Some(runtime), ticker: Ticker::start(engine)? })
-    }
-}
-
-impl Drop for Workers {
-    fn drop(&mut self) {
-        self.ticker.stop();
-        if let Some(runtime) = self.runtime.take() {
-            runtime.shutdown_background();
-        }
-    }
-}
-
-/// Advances the epoch while calls are under way; sleeps otherwise.
-struct Ticker {
-    active: AtomicUsize,
-    stopped: AtomicBool,
-    thread: OnceLock<Thread>,
-}
-
-impl Ticker {
-    fn start(engine: wasmtime::Engine) -> Result<Arc<Self>, std::io::Error> {
-        let ticker = Arc::new(Self {
-            active: AtomicUsize::new(0),
-            stopped: AtomicBool::new(false),
-            thread: OnceLock::new(),
-        });
-        let ticking = ticker.clone();
-        let handle =
-            thread::Builder::new().name("vteam-epoch".to_owned()).spawn(move || ticking.tick(&engine))?;
-        let _ = ticker.thread.set(handle.thread().clone());
-        Ok(ticker)
-    }
-
-    fn tick(&self, engine: &wasmtime::Engine) {
-        while !self.stopped.load(Ordering::Acquire) {
-            if self.active.load(Ordering::Acquire) == 0 {
-                thread::park();
-            } else {
-                thread::sleep(Duration::from_millis(TICK_MS));
-                engine.increment_epoch();
-            }
-        }
-    }
-
-    fn activate(self: Arc<Self>) -> Active {
-        if self.active.fetch_add(1, Ordering::AcqRel) == 0 {
-            self.wake();
-        }
-        Active(self)
-    }
-
-    fn stop(&self) {
-        self.stopped.store(true, Ordering::Release);
-        self.wake();
-    }
-
-    fn wake(&self) {
-        if let Some(thread) = self.thread.get() {
-            thread.unpark();
-        }
-    }
-}
-
-struct Active(Arc<Ticker>);
-
-impl Drop for Active {
-    fn drop(&mut self) {
-        self.0.active.fetch_sub(1, Ordering::AcqRel);
+        };
+        let done = workers.run(begin, limited).await;
+        done.ok_or_else(|| CallFailure::setup("a call broke inside the engine"))
     }
 }

@@ -20,6 +20,7 @@ mod sandbox;
 pub mod settings;
 mod stdio;
 mod store;
+mod workers;
 
 pub use call::{Call, CallEnd, CallFailure, Called, Staged, ToolError};
 pub use engine::{DescribeError, Engine, EngineError, LoadError};

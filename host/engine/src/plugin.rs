@@ -11,6 +11,7 @@ use crate::{
     outcome,
     sandbox::{self, Ended},
     store::{CallState, Given, Witness},
+    workers::Begin,
 };
 use futures::future::BoxFuture;
 use manifest::Manifest;
@@ -59,11 +60,12 @@ impl Plugin {
     /// Calls a tool. Dropping the future ends the call; its store is thrown away in every case.
     pub async fn call(&self, call: Call) -> Called {
         let inner = self.inner.clone();
-        let called = self.inner.engine.run(async move { inner.call(call).await }).await;
+        let begin = Begin::of(&call.grants);
+        let called = self.inner.engine.run(begin, async move { inner.call(call).await }).await;
         called.unwrap_or_else(|failure| Called { end: CallEnd::Failed(failure), seen: Vec::new() })
     }
 
-    /// Runs `work` on the engine's runtime with nothing granted.
+    /// Runs `work` with nothing granted.
     pub(crate) async fn enter<T, F, W>(&self, limits: &CallLimits, work: W) -> Result<T, CallFailure>
     where
         T: Send + 'static,
@@ -71,7 +73,7 @@ impl Plugin {
         W: FnOnce(Arc<Inner>, Nothing) -> F,
     {
         let nothing = Nothing { limits: self.inner.limits(limits) };
-        self.inner.engine.run(work(self.inner.clone(), nothing)).await?
+        self.inner.engine.run(Begin::Here, work(self.inner.clone(), nothing)).await?
     }
 }
 

@@ -21,6 +21,18 @@ async fn spin() {
     assert!(begun.elapsed() < Duration::from_secs(20));
 }
 
+/// On one thread: a call that begins there has to leave it.
+#[tokio::test]
+async fn whoever_calls_goes_on() {
+    let mut limited = call("{}");
+    (limited.limits.wall_ms, limited.limits.cpu_ms) = (20_000, 20_000);
+    tokio::select! {
+        biased;
+        called = plugin("spin").call(limited) => panic!("it held up its caller: {called:?}"),
+        () = tokio::time::sleep(Duration::from_millis(50)) => {}
+    }
+}
+
 #[tokio::test]
 async fn sleep() {
     let said = stopped("sleep", "{}", |limits| (limits.wall_ms, limits.cpu_ms) = (200, 100)).await;
