@@ -6,6 +6,7 @@
 mod access;
 mod accounts;
 mod attack;
+mod certificate;
 mod cli;
 mod gate;
 #[path = "../it/guests.rs"]
@@ -15,6 +16,7 @@ mod job;
 mod life;
 #[path = "../it/log.rs"]
 mod log;
+mod network;
 mod plugins;
 mod process;
 mod random;

@@ -122,6 +122,10 @@ pub(crate) struct ClusterArgs {
     /// Name of the Service in front of it.
     #[arg(long, value_name = "NAME", default_value = "vteam-server", requires = "cluster")]
     pub(crate) service: String,
+    /// Folder with a certificate to show, of a CA of yours: tls.crt, tls.key and ca.crt, read again when they change. Where it
+    /// is empty or not there, the server makes its own CA.
+    #[arg(long, value_name = "DIR", default_value = "/etc/vteam/tls", requires = "cluster")]
+    pub(crate) tls: PathBuf,
 }
 
 #[derive(Debug, Args)]

@@ -73,7 +73,11 @@ struct FieldProblem {
 
 impl Client {
     pub(crate) fn new(address: Address, credential: Credential, project: ProjectName) -> Outcome<Self> {
-        let builder = reqwest::Client::builder().no_proxy().connect_timeout(Duration::from_secs(10));
+        let builder = reqwest::Client::builder()
+            .no_proxy()
+            .connect_timeout(Duration::from_secs(10))
+            // The server gives up an idle connection after 30 s: a request must not meet that.
+            .pool_idle_timeout(Duration::from_secs(20));
         let builder = address.prepare(builder)?;
         let http =
             builder.build().map_err(|e| Failure::of(Code::Failed, "cannot set up the HTTP client", &e))?;

@@ -54,6 +54,7 @@ impl Embedded {
         let config = config(settings, upstream, Confinement::default())?;
         let told = cluster::Settings {
             pki: settings.data_dir.join("pki"),
+            tls: args.tls.clone(),
             namespace: args.namespace.clone(),
             service: args.service.clone(),
             api: listen.unwrap_or_else(|| SocketAddr::from(([0, 0, 0, 0], 8443))),

@@ -15,6 +15,7 @@ mod status;
 
 use callers::Clients;
 use kube::{Client, Config};
+use pki::{Given, Identity, Shown};
 use projects::Namespaces;
 use runners::Runners;
 use server::{Elsewhere, sessions::Life};
@@ -27,8 +28,10 @@ pub use pki::PkiError;
 /// What the process was told.
 #[derive(Debug, Clone)]
 pub struct Settings {
-    /// Where certificates are kept.
+    /// Where the server's own CA is kept.
     pub pki: PathBuf,
+    /// Where a Secret is mounted that has a certificate to show instead; empty where there is none.
+    pub tls: PathBuf,
     /// The namespace that the server itself is in.
     pub namespace: String,
     /// The server's Service there: its name is in the certificate.
@@ -56,6 +59,8 @@ pub struct Cluster {
     namespaces: Arc<Namespaces>,
     writer: Arc<Writer>,
     namespace: String,
+    service: String,
+    renewal: Option<(Given, Identity, Arc<Shown>)>,
 }
 
 impl Cluster {
@@ -66,8 +71,14 @@ impl Cluster {
     pub async fn connect(settings: &Settings) -> Result<(Self, Elsewhere), ClusterError> {
         let config = Config::infer().await.map_err(ClusterError::Config)?;
         let client = Client::try_from(config.clone()).map_err(ClusterError::Client)?;
-        let identity = pki::Identity::open(&settings.pki, &settings.service, &settings.namespace)?;
-        pki::publish(&client, &settings.namespace, &settings.service, identity.ca_pem()).await?;
+        let (namespace, service) = (settings.namespace.clone(), settings.service.clone());
+        let given = Given::find(&settings.tls, pki::name(&service, &namespace));
+        let identity = match &given {
+            Some(given) => given.read()?,
+            None => Identity::own(&settings.pki, &service, &namespace)?,
+        };
+        pki::publish(&client, &namespace, &service, identity.ca_pem()).await?;
+        let shown = Shown::new(&identity);
         let writer = Arc::new(Writer::new(client.clone()));
         let runners = Arc::new(Runners::new(client.clone(), Arc::clone(&writer)));
         let clients = Arc::new(Clients::new(config).map_err(ClusterError::Client)?);
@@ -81,16 +92,22 @@ impl Cluster {
             plugins: plugins::ADDED,
             api: settings.api,
             runners: settings.runners,
-            tls: identity.server_config()?,
+            tls: Arc::clone(&shown).server_config()?,
         };
-        Ok((Self { client, runners, namespaces, writer, namespace: settings.namespace.clone() }, elsewhere))
+        let renewal = given.map(|given| (given, identity, shown));
+        Ok((Self { client, runners, namespaces, writer, namespace, service, renewal }, elsewhere))
     }
 
     /// Follows settings, plugins and sessions from now on, until shutdown.
     pub fn follow(self, running: &server::Running, supervisor: &Supervisor) {
-        let Self { client, runners, namespaces, writer, namespace } = self;
+        let Self { client, runners, namespaces, writer, namespace, service, renewal } = self;
         let (shutdown, health): (_, Health) = (&running.shutdown, running.health.clone());
         supervisor.critical("status", writer.write(shutdown.clone()));
+        if let Some((given, identity, shown)) = renewal {
+            let (at, of) = (client.clone(), namespace.clone());
+            supervisor
+                .critical("certificate", given.follow(identity, shown, at, of, service, shutdown.clone()));
+        }
         supervisor.critical(
             "projects",
             Arc::clone(&namespaces).follow(client.clone(), shutdown.clone(), health.clone()),

@@ -1,5 +1,8 @@
-//! The server's own CA, made when it is installed, and the certificate that it shows to runners and callers. The CA's
-//! certificate is published as a ConfigMap; its key stays in the server's volume.
+//! The certificate that the server shows to runners and callers: signed by a CA of its own that was made when it was
+//! installed, or given by a Secret. The CA's certificate is published as a ConfigMap.
+
+mod given;
+mod own;
 
 use crate::ClusterError;
 use k8s_openapi::api::core::v1::ConfigMap;
@@ -7,18 +10,22 @@ use kube::{
     Api, Client,
     api::{ObjectMeta, Patch, PatchParams},
 };
-use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair, KeyUsagePurpose};
-use rustls::pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
+use rustls::{
+    crypto::CryptoProvider,
+    pki_types::{CertificateDer, PrivateKeyDer},
+    server::{ClientHello, ResolvesServerCert},
+    sign::CertifiedKey,
+};
 use std::{
     collections::BTreeMap,
-    fs,
-    io::{self, Write as _},
-    os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _},
+    io,
     path::{Path, PathBuf},
-    sync::Arc,
+    sync::{Arc, PoisonError, RwLock},
 };
 
-/// Under which the CA's certificate stands in the ConfigMap.
+pub(crate) use given::Given;
+
+/// Under which the CA's certificate stands in the ConfigMap, and in a Secret of cert-manager.
 const CA_KEY: &str = "ca.crt";
 
 #[derive(Debug, thiserror::Error)]
@@ -29,87 +36,81 @@ pub enum PkiError {
     Ca { path: PathBuf, source: rcgen::Error },
     #[error("a certificate cannot be made")]
     Certificate(#[source] rcgen::Error),
+    #[error("{} cannot be read: the Secret needs tls.crt, tls.key and ca.crt", path.display())]
+    Given { path: PathBuf, source: io::Error },
+    #[error("{} is not what its name says, in PEM", path.display())]
+    Pem { path: PathBuf, source: rustls::pki_types::pem::Error },
+    #[error("the certificate in {} is not one for {name} that its {CA_KEY} has signed", path.display())]
+    Unfit { path: PathBuf, name: String, source: rustls::Error },
     #[error("TLS cannot be set up")]
     Tls(#[from] rustls::Error),
 }
 
 /// What the server shows of itself.
+#[derive(Debug)]
 pub(crate) struct Identity {
     ca_pem: String,
-    chain: Vec<rustls::pki_types::CertificateDer<'static>>,
-    key: PrivateKeyDer<'static>,
+    key: Arc<CertifiedKey>,
 }
 
 impl Identity {
-    /// Reads the CA, or makes one, and has it sign a new certificate for the Service.
-    pub(crate) fn open(folder: &Path, service: &str, namespace: &str) -> Result<Self, PkiError> {
-        let io = |source| PkiError::Io { path: folder.to_owned(), source };
-        let broken = |source| PkiError::Ca { path: folder.to_owned(), source };
-        fs::DirBuilder::new().recursive(true).mode(0o700).create(folder).map_err(io)?;
-        let (key_file, ca_file) = (folder.join("ca.key"), folder.join(CA_KEY));
-        let params = ca(namespace);
-        let key = match fs::read_to_string(&key_file) {
-            Ok(pem) => KeyPair::from_pem(&pem).map_err(broken)?,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                let key = KeyPair::generate().map_err(PkiError::Certificate)?;
-                let certificate = params.self_signed(&key).map_err(PkiError::Certificate)?;
-                write(&ca_file, &certificate.pem()).map_err(io)?;
-                // Last: without it both are made again.
-                write(&key_file, &key.serialize_pem()).map_err(io)?;
-                key
-            }
-            Err(error) => return Err(io(error)),
-        };
-        let ca_pem = fs::read_to_string(&ca_file).map_err(io)?;
-        let names = names(service, namespace);
-        let mut of_server = CertificateParams::new(names).map_err(PkiError::Certificate)?;
-        of_server.distinguished_name.push(DnType::CommonName, service);
-        let own_key = KeyPair::generate().map_err(PkiError::Certificate)?;
-        let certificate =
-            of_server.signed_by(&own_key, &Issuer::new(params, key)).map_err(PkiError::Certificate)?;
-        let key = PrivatePkcs8KeyDer::from(own_key.serialize_der()).into();
-        Ok(Self { ca_pem, chain: vec![certificate.der().clone()], key })
+    /// With a CA of its own: reads it, or makes one, and has it sign a new certificate for the Service.
+    pub(crate) fn own(folder: &Path, service: &str, namespace: &str) -> Result<Self, PkiError> {
+        own::open(folder, service, namespace)
+    }
+
+    fn new(
+        ca_pem: String,
+        chain: Vec<CertificateDer<'static>>,
+        key: PrivateKeyDer<'static>,
+    ) -> Result<Self, PkiError> {
+        Ok(Self { ca_pem, key: Arc::new(CertifiedKey::from_der(chain, key, &provider())?) })
     }
 
     pub(crate) fn ca_pem(&self) -> &str {
         &self.ca_pem
     }
 
-    pub(crate) fn server_config(self) -> Result<Arc<rustls::ServerConfig>, PkiError> {
-        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-        let config = rustls::ServerConfig::builder_with_provider(provider)
+    fn is_same(&self, other: &Self) -> bool {
+        self.ca_pem == other.ca_pem && self.key.cert == other.key.cert
+    }
+}
+
+/// What is shown, which may be renewed while the server runs.
+#[derive(Debug)]
+pub(crate) struct Shown(RwLock<Arc<CertifiedKey>>);
+
+impl Shown {
+    pub(crate) fn new(identity: &Identity) -> Arc<Self> {
+        Arc::new(Self(RwLock::new(Arc::clone(&identity.key))))
+    }
+
+    fn renew(&self, identity: &Identity) {
+        *self.0.write().unwrap_or_else(PoisonError::into_inner) = Arc::clone(&identity.key);
+    }
+
+    pub(crate) fn server_config(self: Arc<Self>) -> Result<Arc<rustls::ServerConfig>, PkiError> {
+        let config = rustls::ServerConfig::builder_with_provider(Arc::new(provider()))
             .with_safe_default_protocol_versions()?
             .with_no_client_auth()
-            .with_single_cert(self.chain, self.key)?;
+            .with_cert_resolver(self);
         Ok(Arc::new(config))
     }
 }
 
-/// The names by which the server is reached: in the cluster, and through a port-forward.
-fn names(service: &str, namespace: &str) -> Vec<String> {
-    vec![
-        format!("{service}.{namespace}.svc"),
-        format!("{service}.{namespace}.svc.cluster.local"),
-        format!("{service}.{namespace}"),
-        service.to_owned(),
-        "localhost".to_owned(),
-        "127.0.0.1".to_owned(),
-    ]
+impl ResolvesServerCert for Shown {
+    fn resolve(&self, _: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
+        Some(Arc::clone(&self.0.read().unwrap_or_else(PoisonError::into_inner)))
+    }
 }
 
-/// Always the same, so that the issuer is the one in the certificate.
-fn ca(namespace: &str) -> CertificateParams {
-    let mut params = CertificateParams::default();
-    params.distinguished_name.push(DnType::CommonName, format!("vteam in {namespace}"));
-    params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
-    params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
-    params
+fn provider() -> CryptoProvider {
+    rustls::crypto::aws_lc_rs::default_provider()
 }
 
-fn write(path: &Path, text: &str) -> io::Result<()> {
-    let mut file = fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(path)?;
-    file.write_all(text.as_bytes())?;
-    file.sync_all()
+/// The name by which runners know the server.
+pub(crate) fn name(service: &str, namespace: &str) -> String {
+    format!("{service}.{namespace}.svc")
 }
 
 /// Where the operator finds the CA's certificate, to give it to runners.
@@ -140,9 +141,10 @@ mod tests {
         ClientConfig, ClientConnection, RootCertStore, ServerConnection,
         pki_types::{CertificateDer, ServerName, pem::PemObject as _},
     };
+    use std::fs;
 
     /// Whether a client that trusts this CA takes the server for `name`.
-    fn trusts(identity: Identity, ca_pem: &str, name: &'static str) -> bool {
+    pub(super) fn trusts(identity: &Identity, ca_pem: &str, name: &'static str) -> bool {
         let mut roots = RootCertStore::empty();
         roots.add(CertificateDer::from_pem_slice(ca_pem.as_bytes()).unwrap()).unwrap();
         let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
@@ -153,7 +155,7 @@ mod tests {
             .with_no_client_auth();
         let mut client =
             ClientConnection::new(Arc::new(config), ServerName::try_from(name).unwrap()).unwrap();
-        let mut server = ServerConnection::new(identity.server_config().unwrap()).unwrap();
+        let mut server = ServerConnection::new(Shown::new(identity).server_config().unwrap()).unwrap();
         while client.is_handshaking() || server.is_handshaking() {
             let mut bytes = Vec::new();
             while client.wants_write() {
@@ -178,20 +180,20 @@ mod tests {
     #[test]
     fn one_ca_for_every_start() {
         let dir = tempfile::tempdir().unwrap();
-        let open = |dir: &Path| Identity::open(dir, "vteam-server", "vteam-system").unwrap();
+        let open = |dir: &Path| Identity::own(dir, "vteam-server", "vteam-system").unwrap();
         let first = open(dir.path()).ca_pem().to_owned();
-        assert!(trusts(open(dir.path()), &first, "vteam-server.vteam-system.svc"), "a later start");
-        assert!(trusts(open(dir.path()), &first, "localhost"));
-        assert!(!trusts(open(dir.path()), &first, "elsewhere.example"), "another name");
+        assert!(trusts(&open(dir.path()), &first, "vteam-server.vteam-system.svc"), "a later start");
+        assert!(trusts(&open(dir.path()), &first, "localhost"));
+        assert!(!trusts(&open(dir.path()), &first, "elsewhere.example"), "another name");
         let other = tempfile::tempdir().unwrap();
-        assert!(!trusts(open(other.path()), &first, "localhost"), "another CA");
+        assert!(!trusts(&open(other.path()), &first, "localhost"), "another CA");
         let mode = |file: &str| {
             use std::os::unix::fs::PermissionsExt as _;
             fs::metadata(dir.path().join(file)).unwrap().permissions().mode() & 0o777
         };
         assert_eq!(mode("ca.key"), 0o600);
         fs::write(dir.path().join("ca.key"), "x").unwrap();
-        let broken = Identity::open(dir.path(), "vteam-server", "vteam-system").err().unwrap();
+        let broken = Identity::own(dir.path(), "vteam-server", "vteam-system").err().unwrap();
         assert!(broken.to_string().contains("remove the folder"), "{broken}");
     }
 }

@@ -48,8 +48,9 @@ pub(crate) enum RunError {
 pub(crate) fn run(args: RunArgs) -> Result<(), RunError> {
     let settings = Settings::try_from(args)?;
     log::init(&settings.log, Format::for_stderr(true), Target::Stderr)?;
+    // It waits for the API server nearly always, and each further thread holds memory of its own.
     let runtime =
-        tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(RunError::Threads)?;
+        tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(RunError::Threads)?;
     runtime.block_on(serve(settings))
 }
 

@@ -1,6 +1,8 @@
 //! Where the server listens, and who may reach it there: two Unix sockets in a folder of the user's own, and loopback
 //! TCP for pages and other tools, where the host that was named must be this one.
 
+mod connections;
+
 use crate::problem::Problem;
 use axum::{
     Router,
@@ -16,19 +18,10 @@ use std::{
     os::unix::fs::{DirBuilderExt as _, PermissionsExt as _},
     path::{Path, PathBuf},
     sync::Arc,
-    time::Duration,
 };
-use telemetry::Shutdown;
-use tokio::{
-    net::{TcpListener, TcpStream, UnixListener},
-    sync::{Semaphore, mpsc},
-    time::timeout,
-};
-use tokio_rustls::{TlsAcceptor, server::TlsStream};
+use tokio::net::{TcpListener, UnixListener};
 
-/// Handshakes under way at once.
-const HANDSHAKES: usize = 256;
-const HANDSHAKE: Duration = Duration::from_secs(10);
+pub use connections::{serve, serve_tls};
 
 #[derive(Debug, thiserror::Error)]
 pub enum ListenError {
@@ -92,72 +85,6 @@ pub async fn any(address: SocketAddr) -> Result<TcpListener, ListenError> {
         io::ErrorKind::AddrInUse => ListenError::Busy(address),
         _ => ListenError::Tcp(address, error),
     })
-}
-
-/// Connections whose handshake is done. A slow one holds up nobody.
-pub struct Tls {
-    address: SocketAddr,
-    done: mpsc::Receiver<(TlsStream<TcpStream>, SocketAddr)>,
-}
-
-/// Serves a listener over TLS.
-pub fn tls(listener: TcpListener, config: Arc<rustls::ServerConfig>) -> Tls {
-    let address = listener.local_addr().unwrap_or_else(|_| SocketAddr::from(([0, 0, 0, 0], 0)));
-    let (done, receiver) = mpsc::channel(HANDSHAKES);
-    tokio::spawn(shake_hands(listener, TlsAcceptor::from(config), done));
-    Tls { address, done: receiver }
-}
-
-/// Until nobody takes them any more.
-async fn shake_hands(
-    mut listener: TcpListener,
-    acceptor: TlsAcceptor,
-    done: mpsc::Sender<(TlsStream<TcpStream>, SocketAddr)>,
-) {
-    let places = Arc::new(Semaphore::new(HANDSHAKES));
-    loop {
-        let Ok(place) = Arc::clone(&places).acquire_owned().await else { return };
-        let (stream, peer) = tokio::select! {
-            // axum's own way of accepting waits out what passes, such as too many open files.
-            accepted = Listener::accept(&mut listener) => accepted,
-            () = done.closed() => return,
-        };
-        let (acceptor, done) = (acceptor.clone(), done.clone());
-        tokio::spawn(async move {
-            let _place = place;
-            let _ = stream.set_nodelay(true);
-            match timeout(HANDSHAKE, acceptor.accept(stream)).await {
-                Ok(Ok(stream)) => drop(done.send((stream, peer)).await),
-                Ok(Err(error)) => tracing::debug!(%peer, %error, "no TLS handshake"),
-                Err(_) => tracing::debug!(%peer, "no TLS handshake in time"),
-            }
-        });
-    }
-}
-
-impl Listener for Tls {
-    type Io = TlsStream<TcpStream>;
-    type Addr = SocketAddr;
-
-    async fn accept(&mut self) -> (Self::Io, Self::Addr) {
-        match self.done.recv().await {
-            Some(accepted) => accepted,
-            None => std::future::pending().await,
-        }
-    }
-
-    fn local_addr(&self) -> io::Result<SocketAddr> {
-        Ok(self.address)
-    }
-}
-
-/// Serves until shutdown; connections under way end then too.
-pub async fn serve<L>(listener: L, router: Router, shutdown: Shutdown) -> io::Result<()>
-where
-    L: Listener,
-    L::Addr: std::fmt::Debug,
-{
-    axum::serve(listener, router).with_graceful_shutdown(async move { shutdown.requested().await }).await
 }
 
 /// Whoever follows a stream of small events would get each second one 40 ms late: Nagle's algorithm waits for the

@@ -218,10 +218,9 @@ impl Doors {
             }
             Self::Tls { api: rest, runners, config } => {
                 let address = rest.local_addr().ok();
-                let runners = listen::tls(runners, Arc::clone(&config));
-                supervisor.critical("gateway", listen::serve(runners, gateway, shutdown.clone()));
-                let rest = listen::tls(rest, config);
-                supervisor.critical("api", listen::serve(rest, api.router(), shutdown.clone()));
+                let gateway = listen::serve_tls(runners, Arc::clone(&config), gateway, shutdown.clone());
+                supervisor.critical("gateway", gateway);
+                supervisor.critical("api", listen::serve_tls(rest, config, api.router(), shutdown.clone()));
                 Ok(address)
             }
         }

@@ -46,6 +46,7 @@ const MODULES: &[Module] = &[
     },
     Module { folder: "coredns", packages: "tool", programs: &["coredns"] },
     Module { folder: "provisioner", packages: ".", programs: &["provisioner"] },
+    Module { folder: "router", packages: "tool", programs: &["kube-router"] },
 ];
 
 /// The folder with all of them; builds them where need be, which takes minutes.

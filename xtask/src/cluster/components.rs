@@ -31,7 +31,7 @@ pub(super) fn first() -> Vec<Component> {
 
 /// What asks the API server.
 pub(super) fn rest() -> Vec<Component> {
-    vec![kubelet(), controller_manager(), scheduler(), proxy(), coredns(), provisioner()]
+    vec![kubelet(), controller_manager(), scheduler(), proxy(), coredns(), provisioner(), router()]
 }
 
 fn component(name: &'static str, health: Health, args: &[&str]) -> Component {
@@ -167,6 +167,21 @@ fn provisioner() -> Component {
     component("provisioner", Health::Http(10240, "/metrics"), &args)
         .arg(format!("-name={PROVISIONER}"))
         .arg(format!("-node={NODE_NAME}"))
+}
+
+/// Only what makes NetworkPolicies hold: routes are the CNI plugin's, Services are kube-proxy's.
+fn router() -> Component {
+    let args = [
+        "--kubeconfig={ours}/kube-router.kubeconfig",
+        "--run-firewall=true",
+        "--run-router=false",
+        "--run-service-proxy=false",
+        "--enable-cni=false",
+        "--health-port=20244",
+    ];
+    component("kube-router", Health::Http(20244, "/healthz"), &args)
+        .arg(format!("--hostname-override={NODE_NAME}"))
+        .arg(format!("--service-cluster-ip-range={SERVICES}"))
 }
 
 #[cfg(test)]

@@ -30,7 +30,7 @@ pub(super) struct Client {
 pub(super) const ADMIN: Client =
     Client { file: "admin", user: "kubernetes-admin", group: Some("system:masters") };
 
-/// Those that read a kubeconfig. What the names may do is Kubernetes' own policy, and `objects.yaml` for the last two.
+/// Those that read a kubeconfig. What the names may do is Kubernetes' own policy, and `objects.yaml` for the last three.
 pub(super) const CLIENTS: &[Client] = &[
     ADMIN,
     Client { file: "kube-controller-manager", user: "system:kube-controller-manager", group: None },
@@ -39,6 +39,7 @@ pub(super) const CLIENTS: &[Client] = &[
     Client { file: "kubelet", user: "system:node:vteam", group: Some("system:nodes") },
     Client { file: "coredns", user: "coredns", group: None },
     Client { file: "provisioner", user: "provisioner", group: None },
+    Client { file: "kube-router", user: "kube-router", group: None },
 ];
 
 /// The API server, when it asks kubelet for logs and the like.

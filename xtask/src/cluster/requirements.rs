@@ -8,6 +8,8 @@ use std::path::PathBuf;
 const PROGRAMS: &[(&str, &str)] = &[
     ("runc", "runc"),
     ("nft", "nftables"),
+    ("iptables-nft", "iptables"),
+    ("ipset", "ipset"),
     ("ip", "iproute2"),
     ("unshare", "util-linux"),
     ("mount", "mount"),
