@@ -73,6 +73,9 @@ async fn a_runner_reaches_the_server_and_nothing_else() -> anyhow::Result<()> {
     };
     let (api, names) = (address("kubernetes", "default")?, address("kube-dns", "kube-system")?);
     let server = kubectl(&["-n", SYSTEM, "get", "pod", "vteam-server-0", "-o", "jsonpath={.status.podIP}"])?;
+    let of_operator = "app.kubernetes.io/name=vteam-operator";
+    let first = "jsonpath={.items[0].status.podIP}";
+    let operator = kubectl(&["-n", SYSTEM, "get", "pods", "-l", of_operator, "-o", first])?;
     let (runner_ip, other_ip) = (text(&pod, "/status/podIP")?, text(&other, "/status/podIP")?);
 
     // They were made a moment ago, and the rules follow the pods.
@@ -91,6 +94,7 @@ async fn a_runner_reaches_the_server_and_nothing_else() -> anyhow::Result<()> {
         ("neighbour", runner_ip, LISTENS, false),
         ("neighbour", server.as_str(), 8444, false),
         ("neighbour", server.as_str(), 8443, true),
+        ("neighbour", operator.as_str(), 8080, false),
         ("neighbour", api.trim(), 443, true),
     ] {
         let found = seen(from, to, port)?;

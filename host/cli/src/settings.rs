@@ -70,9 +70,14 @@ impl Settings {
         self.data_dir.join("run/api.sock")
     }
 
+    /// Of a server on this data folder.
+    pub(crate) fn own_token_file(&self) -> PathBuf {
+        self.data_dir.join(TOKEN)
+    }
+
     /// Where the token is, unless it was given itself.
-    pub(crate) fn token_file(&self) -> PathBuf {
-        self.token_file.clone().unwrap_or_else(|| self.data_dir.join(TOKEN))
+    fn token_file(&self) -> PathBuf {
+        self.token_file.clone().unwrap_or_else(|| self.own_token_file())
     }
 
     /// Whether the server sees this machine's folders.

@@ -8,9 +8,13 @@ use axum::{
     response::IntoResponse,
     routing::get,
 };
+use doors::Limits;
 use serde_json::json;
 use telemetry::{Health, Shutdown, metrics};
 use tokio::net::TcpListener;
+
+/// Kubelet and a collector need a few.
+const CONNECTIONS: u32 = 256;
 
 #[derive(Clone)]
 struct Shown {
@@ -29,7 +33,7 @@ pub(crate) async fn serve(
         .route("/ready", get(ready))
         .route("/metrics", get(numbers))
         .with_state(Shown { health, metrics: counted });
-    axum::serve(listener, router).with_graceful_shutdown(async move { shutdown.requested().await }).await
+    doors::serve(Limits::of(CONNECTIONS), listener, router, shutdown).await
 }
 
 async fn alive() -> impl IntoResponse {

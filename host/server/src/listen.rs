@@ -1,8 +1,6 @@
 //! Where the server listens, and who may reach it there: two Unix sockets in a folder of the user's own, and loopback
 //! TCP for pages and other tools, where the host that was named must be this one.
 
-mod connections;
-
 use crate::problem::Problem;
 use axum::{
     Router,
@@ -12,6 +10,7 @@ use axum::{
     response::{IntoResponse as _, Response},
     serve::{Listener, ListenerExt as _},
 };
+use doors::{Limits, Peer};
 use std::{
     fs, io,
     net::SocketAddr,
@@ -19,9 +18,11 @@ use std::{
     path::{Path, PathBuf},
     sync::Arc,
 };
+use telemetry::Shutdown;
 use tokio::net::{TcpListener, UnixListener};
 
-pub use connections::{serve, serve_tls};
+/// Of one door at once.
+const CONNECTIONS: u32 = 4096;
 
 #[derive(Debug, thiserror::Error)]
 pub enum ListenError {
@@ -85,6 +86,31 @@ pub async fn any(address: SocketAddr) -> Result<TcpListener, ListenError> {
         io::ErrorKind::AddrInUse => ListenError::Busy(address),
         _ => ListenError::Tcp(address, error),
     })
+}
+
+/// Serves until shutdown; connections under way end then too.
+///
+/// # Errors
+/// None of its own.
+pub async fn serve<L>(listener: L, router: Router, shutdown: Shutdown) -> io::Result<()>
+where
+    L: Listener,
+    L::Addr: Peer,
+{
+    doors::serve(Limits::of(CONNECTIONS), listener, router, shutdown).await
+}
+
+/// The same over TLS.
+///
+/// # Errors
+/// None of its own.
+pub async fn serve_tls(
+    listener: TcpListener,
+    config: Arc<rustls::ServerConfig>,
+    router: Router,
+    shutdown: Shutdown,
+) -> io::Result<()> {
+    doors::serve_tls(Limits::of(CONNECTIONS), listener, config, router, shutdown).await
 }
 
 /// Whoever follows a stream of small events would get each second one 40 ms late: Nagle's algorithm waits for the

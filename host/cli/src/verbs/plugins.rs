@@ -137,7 +137,7 @@ async fn add(settings: &Settings, file: &Path) -> Outcome {
     let bytes = component(file)?;
     // Said here already, with the same words, before anything is sent.
     manifest::admit(&bytes, MAX_BYTES)
-        .map_err(|e| Failure::of(Code::Forbidden, &format!("{}", file.display()), &e))?;
+        .map_err(|e| Failure::of(Code::Usage, &format!("{}", file.display()), &e))?;
     let plugin = settings.client().await?.upload(bytes).await?;
     if settings.output.json {
         return settings.output.json(&plugin);

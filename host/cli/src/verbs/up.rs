@@ -29,7 +29,7 @@ fn announce(settings: &Settings, embedded: &Embedded, about: &str) -> Outcome {
     let url = embedded.url();
     if settings.output.json {
         return settings.output.json_line(&json!({
-            "apiSocket": settings.socket(), "url": url, "tokenFile": settings.token_file(), "model": about,
+            "apiSocket": settings.socket(), "url": url, "tokenFile": settings.own_token_file(), "model": about,
         }));
     }
     let style = settings.output.style;
@@ -38,7 +38,7 @@ fn announce(settings: &Settings, embedded: &Embedded, about: &str) -> Outcome {
     if let Some(url) = url {
         text.push_str(&format!("  REST    {url}\n"));
     }
-    text.push_str(&format!("  token   {}\n", settings.token_file().display()));
+    text.push_str(&format!("  token   {}\n", settings.own_token_file().display()));
     text.push_str(&format!("  model   {about}\n"));
     text.push_str(&style.dim("  Ctrl-C ends it; sessions go on when it starts again.\n"));
     settings.output.text(&text)

@@ -1,4 +1,4 @@
-//! Connections: how many, how long one may be silent, and how they end.
+//! Serves HTTP/1.1 on a listener: how many connections there may be, how long one may be silent, and how they end.
 
 use axum::{Router, serve::Listener};
 use hyper::server::conn::http1;
@@ -6,6 +6,7 @@ use hyper_util::{
     rt::{TokioIo, TokioTimer},
     service::TowerToHyperService,
 };
+use rustix::process::{Resource, getrlimit};
 use std::{
     collections::HashMap,
     future::{Future, ready},
@@ -25,43 +26,48 @@ use tokio::{
 use tokio_rustls::TlsAcceptor;
 
 #[derive(Debug, Clone, Copy)]
-struct Limits {
+pub struct Limits {
     /// All together; who comes later waits.
-    connections: u32,
+    pub connections: u32,
     /// Of one address: whoever opens more is cut off, and the others still find a place.
-    of_one: usize,
-    handshake: Duration,
+    pub of_one: usize,
+    pub handshake: Duration,
     /// For a request's head to arrive, also from the end of the request before it.
-    head: Duration,
+    pub head: Duration,
 }
 
-const LIMITS: Limits = Limits {
-    connections: 4096,
-    of_one: 1024,
-    handshake: Duration::from_secs(10),
-    head: Duration::from_secs(30),
-};
+impl Limits {
+    /// At most `most` connections, and no more than half of what this process may hold open.
+    #[must_use]
+    pub fn of(most: u32) -> Self {
+        let open = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
+        let connections = most.min(u32::try_from(open / 2).unwrap_or(u32::MAX)).max(4);
+        Self {
+            connections,
+            of_one: connections as usize / 4,
+            handshake: Duration::from_secs(10),
+            head: Duration::from_secs(30),
+        }
+    }
+}
 
 /// Serves until shutdown; connections under way end then too.
-pub async fn serve<L>(listener: L, router: Router, shutdown: Shutdown) -> io::Result<()>
+///
+/// # Errors
+/// None of its own: whoever supervises it wants a result.
+pub async fn serve<L>(limits: Limits, listener: L, router: Router, shutdown: Shutdown) -> io::Result<()>
 where
     L: Listener,
     L::Addr: Peer,
 {
-    serve_within(LIMITS, listener, router, shutdown, |io| ready(Some(io))).await
+    serve_within(limits, listener, router, shutdown, |io| ready(Some(io))).await
 }
 
 /// The same over TLS. A handshake takes a place like any other connection, and a slow one holds up nobody.
+///
+/// # Errors
+/// None of its own.
 pub async fn serve_tls(
-    listener: TcpListener,
-    config: Arc<rustls::ServerConfig>,
-    router: Router,
-    shutdown: Shutdown,
-) -> io::Result<()> {
-    serve_tls_within(LIMITS, listener, config, router, shutdown).await
-}
-
-async fn serve_tls_within(
     limits: Limits,
     listener: TcpListener,
     config: Arc<rustls::ServerConfig>,
