@@ -8,29 +8,29 @@ use hyper_util::{
 };
 use rustix::process::{Resource, getrlimit};
 use std::{
-    collections::HashMap,
+    collections::{BTreeMap, HashMap},
     future::{Future, ready},
     io,
     net::{IpAddr, SocketAddr},
     pin::pin,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 use telemetry::Shutdown;
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     net::{TcpListener, TcpStream},
-    sync::{OwnedSemaphorePermit, Semaphore},
+    sync::oneshot,
     time::timeout,
 };
 use tokio_rustls::TlsAcceptor;
+use tokio_util::task::TaskTracker;
 
 #[derive(Debug, Clone, Copy)]
 pub struct Limits {
-    /// All together; who comes later waits.
-    pub connections: u32,
-    /// Of one address: whoever opens more is cut off, and the others still find a place.
-    pub of_one: usize,
+    /// All together. Where they are taken, whoever has fewer than another takes the oldest one of whoever has the most: many
+    /// from a few addresses keep no other address out.
+    pub connections: usize,
     pub handshake: Duration,
     /// For a request's head to arrive, also from the end of the request before it.
     pub head: Duration,
@@ -39,15 +39,10 @@ pub struct Limits {
 impl Limits {
     /// At most `most` connections, and no more than half of what this process may hold open.
     #[must_use]
-    pub fn of(most: u32) -> Self {
+    pub fn of(most: usize) -> Self {
         let open = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
-        let connections = most.min(u32::try_from(open / 2).unwrap_or(u32::MAX)).max(4);
-        Self {
-            connections,
-            of_one: connections as usize / 4,
-            handshake: Duration::from_secs(10),
-            head: Duration::from_secs(30),
-        }
+        let connections = most.min(usize::try_from(open / 2).unwrap_or(usize::MAX));
+        Self { connections, handshake: Duration::from_secs(10), head: Duration::from_secs(30) }
     }
 }
 
@@ -106,21 +101,16 @@ where
 {
     let mut http = http1::Builder::new();
     http.timer(TokioTimer::new()).header_read_timeout(limits.head);
-    let places = Places::new(limits);
-    let mut accept = async || {
-        let place = places.any().await;
-        // axum's own way of accepting waits out what passes, such as too many open files.
-        (listener.accept().await, place)
-    };
-    while let Some(((io, address), place)) = shutdown.or(accept()).await {
-        let Some(place) = places.of(address.ip(), place) else {
-            tracing::debug!(ip = ?address.ip(), "one address has too many connections");
+    let (places, under_way) = (Arc::new(Places::new(limits.connections)), TaskTracker::new());
+    // axum's own way of accepting waits out what passes, such as too many open files.
+    while let Some((io, address)) = shutdown.or(listener.accept()).await {
+        let Some((place, given_up)) = Places::take(&places, address.ip()) else {
+            tracing::debug!(ip = ?address.ip(), "all connections are taken, none by an address with more");
             continue;
         };
         let (opening, http, ending) = (open(io), http.clone(), shutdown.clone());
         let service = TowerToHyperService::new(router.clone());
-        tokio::spawn(async move {
-            let _place = place;
+        let serving = async move {
             let Some(io) = opening.await else { return };
             // What is upgraded has shown its token, and is no connection of ours any more.
             let mut connection = pin!(http.serve_connection(TokioIo::new(io), service).with_upgrades());
@@ -134,9 +124,18 @@ where
             if let Err(error) = ended {
                 tracing::debug!(error = %telemetry::field::chain(&error), "a connection broke off");
             }
+        };
+        under_way.spawn(async move {
+            let _place = place;
+            tokio::select! {
+                () = serving => {}
+                // An error is nobody's word: its place is not counted.
+                Ok(()) = given_up => {}
+            }
         });
     }
-    places.all_free().await;
+    under_way.close();
+    under_way.wait().await;
     Ok(())
 }
 
@@ -157,63 +156,69 @@ impl Peer for tokio::net::unix::SocketAddr {
     }
 }
 
+/// Who has how many.
 struct Places {
-    all: Arc<Semaphore>,
-    count: u32,
-    of_one: usize,
-    taken: Arc<Mutex<HashMap<IpAddr, usize>>>,
+    most: usize,
+    taken: Mutex<Taken>,
+}
+
+#[derive(Default)]
+struct Taken {
+    all: usize,
+    next: u64,
+    /// Of each address, the oldest first, with what ends it.
+    by: HashMap<IpAddr, BTreeMap<u64, oneshot::Sender<()>>>,
 }
 
 /// Free again when dropped.
 struct Place {
-    _all: OwnedSemaphorePermit,
-    ip: Option<IpAddr>,
-    taken: Arc<Mutex<HashMap<IpAddr, usize>>>,
+    places: Arc<Places>,
+    of: IpAddr,
+    number: u64,
 }
 
 impl Places {
-    fn new(limits: Limits) -> Self {
-        let count = limits.connections;
-        let all = Arc::new(Semaphore::new(count as usize));
-        Self { all, count, of_one: limits.of_one, taken: Arc::default() }
+    fn new(most: usize) -> Self {
+        Self { most, taken: Mutex::default() }
     }
 
-    /// Waits for one.
-    async fn any(&self) -> OwnedSemaphorePermit {
-        match Arc::clone(&self.all).acquire_owned().await {
-            Ok(place) => place,
-            // It is never closed.
-            Err(_) => std::future::pending().await,
-        }
+    fn lock(&self) -> MutexGuard<'_, Taken> {
+        self.taken.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    async fn all_free(&self) {
-        let _ = self.all.acquire_many(self.count).await;
-    }
-
-    fn of(&self, ip: Option<IpAddr>, all: OwnedSemaphorePermit) -> Option<Place> {
-        if let Some(ip) = ip {
-            let mut taken = self.taken.lock().unwrap_or_else(PoisonError::into_inner);
-            let count = taken.entry(ip).or_default();
-            if *count >= self.of_one {
+    /// A place, and what tells that another one needs it more. Who has no address is not counted: a socket in a folder.
+    fn take(this: &Arc<Self>, ip: Option<IpAddr>) -> Option<(Option<Place>, oneshot::Receiver<()>)> {
+        let (end, ended) = oneshot::channel();
+        let Some(of) = ip else { return Some((None, ended)) };
+        let mut taken = this.lock();
+        if taken.all >= this.most {
+            let own = taken.by.get(&of).map_or(0, BTreeMap::len);
+            let most = taken.by.values_mut().max_by_key(|places| places.len())?;
+            if most.len() <= own + 1 {
                 return None;
             }
-            *count += 1;
+            let (_, oldest) = most.pop_first()?;
+            let _ = oldest.send(());
+            taken.all -= 1;
         }
-        Some(Place { _all: all, ip, taken: Arc::clone(&self.taken) })
+        let number = taken.next;
+        taken.next += 1;
+        taken.all += 1;
+        taken.by.entry(of).or_default().insert(number, end);
+        Some((Some(Place { places: Arc::clone(this), of, number }), ended))
     }
 }
 
 impl Drop for Place {
     fn drop(&mut self) {
-        let Some(ip) = self.ip else { return };
-        let mut taken = self.taken.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(count) = taken.get_mut(&ip) {
-            *count -= 1;
-            if *count == 0 {
-                taken.remove(&ip);
-            }
+        let mut taken = self.places.lock();
+        let Some(places) = taken.by.get_mut(&self.of) else { return };
+        let was_there = places.remove(&self.number).is_some();
+        if places.is_empty() {
+            taken.by.remove(&self.of);
         }
+        // Whoever took it counted it out already.
+        taken.all -= usize::from(was_there);
     }
 }
 
@@ -224,12 +229,8 @@ mod tests {
     use std::time::Instant;
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
-    const SHORT: Limits = Limits {
-        connections: 8,
-        of_one: 4,
-        handshake: Duration::from_millis(200),
-        head: Duration::from_millis(200),
-    };
+    const SHORT: Limits =
+        Limits { connections: 4, handshake: Duration::from_millis(200), head: Duration::from_millis(200) };
 
     async fn server(limits: Limits) -> (SocketAddr, Shutdown, tokio::task::JoinHandle<io::Result<()>>) {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -272,22 +273,31 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn one_address_does_not_take_all_places() {
+    async fn many_of_one_address_keep_no_other_out() {
         let (address, ..) = server(Limits { head: Duration::from_secs(60), ..SHORT }).await;
         let mut held = vec![];
-        for _ in 0..SHORT.of_one {
+        for _ in 0..SHORT.connections {
             let mut stream = TcpStream::connect(address).await.unwrap();
             assert!(ask(&mut stream).await.ends_with("here"));
             held.push(stream);
         }
         let mut more = TcpStream::connect(address).await.unwrap();
-        assert!(is_closed(&mut more).await);
+        assert!(is_closed(&mut more).await, "it has the most itself");
         // Another address of this machine.
-        let socket = tokio::net::TcpSocket::new_v4().unwrap();
-        socket.bind("127.0.0.2:0".parse().unwrap()).unwrap();
-        let mut other = socket.connect(address).await.unwrap();
-        assert!(ask(&mut other).await.ends_with("here"));
-        held.pop();
+        let other = async || {
+            let socket = tokio::net::TcpSocket::new_v4().unwrap();
+            socket.bind("127.0.0.2:0".parse().unwrap()).unwrap();
+            socket.connect(address).await.unwrap()
+        };
+        let (mut first, mut second) = (other().await, other().await);
+        assert!(ask(&mut first).await.ends_with("here"));
+        assert!(ask(&mut second).await.ends_with("here"));
+        assert!(is_closed(&mut held.remove(0)).await, "the oldest one made room");
+        assert!(is_closed(&mut held.remove(0)).await);
+        let mut third = other().await;
+        assert!(is_closed(&mut third).await, "each has half");
+        assert!(ask(&mut held[0]).await.ends_with("here"));
+        drop(held);
         let begun = Instant::now();
         loop {
             let mut again = TcpStream::connect(address).await.unwrap();

@@ -14,7 +14,7 @@ use telemetry::{Health, Shutdown, metrics};
 use tokio::net::TcpListener;
 
 /// Kubelet and a collector need a few.
-const CONNECTIONS: u32 = 256;
+const CONNECTIONS: usize = 256;
 
 #[derive(Clone)]
 struct Shown {

@@ -22,7 +22,7 @@ use telemetry::Shutdown;
 use tokio::net::{TcpListener, UnixListener};
 
 /// Of one door at once.
-const CONNECTIONS: u32 = 4096;
+const CONNECTIONS: usize = 4096;
 
 #[derive(Debug, thiserror::Error)]
 pub enum ListenError {
