@@ -2,7 +2,7 @@
 
 use crate::{
     process::Process,
-    world::{Caller, Project, SYSTEM, eventually, kubectl},
+    world::{Caller, Project, SYSTEM, eventually, kubectl, kubectl_with},
 };
 use anyhow::{Context as _, ensure};
 use reqwest::Method;
@@ -133,5 +133,27 @@ async fn an_upgrade_goes_by_under_a_session() -> anyhow::Result<()> {
     assert_eq!(object["status"]["epoch"], 1, "the same runner went on: {object}");
     let after = caller.events("u").await?;
     assert_eq!(after[..before.len()], before[..], "nothing of the log was lost");
+    Ok(())
+}
+
+/// What only kubectl can make, and serde_json does not read.
+#[tokio::test]
+async fn an_object_that_is_too_deep_to_read_is_worked_on_like_any_other() -> anyhow::Result<()> {
+    let project = Project::new("deep")?;
+    let deep = format!("{}1{}", r#"{"a":"#.repeat(900), "}".repeat(900));
+    let object = format!(
+        r#"{{"apiVersion": "vteam.ambient-code/v1alpha1", "kind": "AgenticSession",
+        "metadata": {{"name": "deep", "namespace": "{}"}}, "spec": {{"prompt": "Say a word", "userContext": {deep}}}}}"#,
+        project.name
+    );
+    kubectl_with(&["create", "--validate=false", "-f", "-"], &object)?;
+    let path = "jsonpath={.status.phase} {.status.reason} {.status.work.phase}";
+    let done = eventually("it is done", || {
+        let said = kubectl(&["-n", &project.name, "get", "agenticsession", "deep", "-o", path])?;
+        let settled = ["Completed", "Failed"].iter().any(|phase| said.starts_with(phase));
+        Ok(settled.then_some(said))
+    })
+    .await?;
+    ensure!(done == "Completed Finished Completed", "{done}");
     Ok(())
 }

@@ -167,7 +167,7 @@ impl Namespaces {
         name: &ProjectName,
         spec: ProjectSettingsSpec,
     ) -> Result<Arc<Project>, SettingsError> {
-        let policy = ProjectPolicy::try_from(spec.clone())?;
+        let policy = policy_of(spec.clone())?;
         let client = self.clients.of(caller).map_err(|problem| SettingsError::Forbidden(problem.detail))?;
         let kind = kinds::settings();
         let api = kinds::api(client, name.as_str(), &kind);
@@ -232,7 +232,7 @@ fn read(name: &ProjectName, object: &DynamicObject) -> Result<Project, String> {
     let spec = object.data.get("spec").cloned().unwrap_or_else(|| json!({}));
     let document = json!({"apiVersion": resources::API_VERSION, "kind": "ProjectSettings", "spec": spec});
     let settings = project::read(&document).map_err(|error| error.to_string())?;
-    let policy = ProjectPolicy::try_from(settings.spec.clone()).map_err(|error| error.to_string())?;
+    let policy = policy_of(settings.spec.clone()).map_err(|error| error.to_string())?;
     Ok(Project { name: name.clone(), settings, policy })
 }
 
@@ -259,7 +259,7 @@ impl Projects for Namespaces {
             return Err(SettingsError::Unreadable { path, why: why.clone() });
         }
         let spec = ProjectSettingsSpec::default();
-        let policy = ProjectPolicy::try_from(spec.clone())?;
+        let policy = policy_of(spec.clone())?;
         Ok(Arc::new(Project { name: name.clone(), settings: ProjectSettings::new(spec), policy }))
     }
 
@@ -309,6 +309,15 @@ impl Projects for Namespaces {
         let text = format!("a project is a namespace here: kubectl label namespace {name} {LABEL}-");
         Box::pin(async move { Err(SettingsError::Elsewhere(text)) })
     }
+}
+
+/// What has no effect on one machine alone has one here.
+fn policy_of(
+    spec: ProjectSettingsSpec,
+) -> Result<ProjectPolicy, <ProjectPolicy as TryFrom<ProjectSettingsSpec>>::Error> {
+    let mut policy = ProjectPolicy::try_from(spec)?;
+    policy.warnings.retain(|warning| !project::OF_ONE_MACHINE.contains(&warning.reason.as_str()));
+    Ok(policy)
 }
 
 #[cfg(test)]

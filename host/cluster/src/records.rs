@@ -6,6 +6,7 @@ use crate::{
     projects::Namespaces,
 };
 use futures::future::BoxFuture;
+use kinds::Lenient;
 use kube::{
     api::{DeleteParams, Patch, PatchParams, PostParams},
     core::DynamicObject,
@@ -79,10 +80,10 @@ impl Objects {
             Desired::Delete => return Err(Problem::internal("a session is deleted by removing it")),
         };
         let view = sessions.get(session).await?;
-        let api = kinds::api(self.clients.of(caller)?, session.project.as_str(), &kinds::session());
+        let api = kinds::lenient(self.clients.of(caller)?, session.project.as_str(), &kinds::session());
         let patch = json!({"metadata": {"uid": view.record.uid}, "spec": {"operatingMode": mode}});
         let patched = api.patch(session.name.as_str(), &PatchParams::default(), &Patch::Merge(&patch)).await;
-        let object = patched.map_err(|error| refused(&error))?;
+        let Lenient(object) = patched.map_err(|error| refused(&error))?;
         self.take_up(sessions, &object).await?;
         Ok(sessions.get(session).await?)
     }
@@ -131,7 +132,7 @@ impl Records for Objects {
     ) -> BoxFuture<'a, Result<(), Problem>> {
         Box::pin(async move {
             sessions.get(session).await?;
-            let api = kinds::api(self.clients.of(caller)?, session.project.as_str(), &kinds::session());
+            let api = kinds::lenient(self.clients.of(caller)?, session.project.as_str(), &kinds::session());
             api.delete(session.name.as_str(), &DeleteParams::default())
                 .await
                 .map(|_| ())

@@ -15,7 +15,10 @@ use std::{
     time::Duration,
 };
 use telemetry::Shutdown;
-use tokio::sync::Notify;
+use tokio::{
+    sync::Notify,
+    time::{Instant, timeout},
+};
 
 /// The field manager: what the API server knows the server's fields by.
 const MANAGER: &str = "vteam-server";
@@ -23,13 +26,42 @@ const MANAGER: &str = "vteam-server";
 const TOGETHER: Duration = Duration::from_millis(20);
 /// Writes under way.
 const AT_ONCE: usize = 16;
-/// Before what was refused is tried again.
+/// Before what was not written is tried again; what comes in of others is not held up by it.
 const AGAIN: Duration = Duration::from_secs(1);
+/// Of one write.
+const PATIENCE: Duration = Duration::from_secs(10);
 
 pub(crate) struct Writer {
     client: Client,
-    waiting: Mutex<HashMap<SessionUid, (SessionRef, ServerStatus)>>,
+    waiting: Mutex<Waiting>,
     news: Notify,
+}
+
+/// The latest word on each session, and when it is due.
+#[derive(Default)]
+struct Waiting(HashMap<SessionUid, (Instant, SessionRef, ServerStatus)>);
+
+impl Waiting {
+    fn put(&mut self, uid: SessionUid, session: SessionRef, status: ServerStatus) {
+        // One that failed waits out its pause with a newer word too.
+        let due = self.0.get(&uid).map_or_else(Instant::now, |(due, ..)| *due);
+        self.0.insert(uid, (due, session, status));
+    }
+
+    /// Where there is no newer word.
+    fn put_back(&mut self, uid: SessionUid, session: SessionRef, status: ServerStatus) {
+        self.0.entry(uid).or_insert_with(|| (Instant::now() + AGAIN, session, status));
+    }
+
+    fn take_due(&mut self) -> Vec<(SessionUid, SessionRef, ServerStatus)> {
+        let now = Instant::now();
+        let due = self.0.extract_if(|_, (due, ..)| *due <= now);
+        due.map(|(uid, (_, session, status))| (uid, session, status)).collect()
+    }
+
+    fn next(&self) -> Option<Instant> {
+        self.0.values().map(|(due, ..)| *due).min()
+    }
 }
 
 impl Writer {
@@ -38,33 +70,40 @@ impl Writer {
     }
 
     pub(crate) fn put(&self, session: &SessionRef, uid: &SessionUid, status: ServerStatus) {
-        self.waiting().insert(uid.clone(), (session.clone(), status));
+        self.waiting().put(uid.clone(), session.clone(), status);
         self.news.notify_one();
     }
 
-    fn waiting(&self) -> MutexGuard<'_, HashMap<SessionUid, (SessionRef, ServerStatus)>> {
+    fn waiting(&self) -> MutexGuard<'_, Waiting> {
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Writes what waits, until shutdown; what waits then is written by the next server, which says it again.
     pub(crate) async fn write(self: Arc<Self>, shutdown: Shutdown) -> io::Result<()> {
-        while shutdown.or(self.news.notified()).await.is_some() {
+        while shutdown.or(self.due()).await.is_some() {
             tokio::time::sleep(TOGETHER).await;
-            let batch = std::mem::take(&mut *self.waiting());
-            let failed = stream::iter(batch)
-                .map(|(uid, (session, status))| self.patch(uid, session, status))
-                .buffer_unordered(AT_ONCE)
-                .fold(false, |some, again| async move { some || again });
-            if failed.await {
-                tokio::time::sleep(AGAIN).await;
-                self.news.notify_one();
-            }
+            let batch = self.waiting().take_due();
+            let writes = stream::iter(batch).map(|(uid, session, status)| self.patch(uid, session, status));
+            writes.buffer_unordered(AT_ONCE).collect::<()>().await;
         }
         Ok(())
     }
 
-    /// Whether it waits again.
-    async fn patch(&self, uid: SessionUid, session: SessionRef, status: ServerStatus) -> bool {
+    async fn due(&self) {
+        let next = self.waiting().next();
+        let later = async {
+            match next {
+                Some(at) => tokio::time::sleep_until(at).await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            () = self.news.notified() => {}
+            () = later => {}
+        }
+    }
+
+    async fn patch(&self, uid: SessionUid, session: SessionRef, status: ServerStatus) {
         let kind = kinds::session();
         let body = json!({
             "apiVersion": kind.api_version, "kind": kind.kind,
@@ -72,22 +111,53 @@ impl Writer {
             "metadata": {"name": session.name, "namespace": session.project, "uid": uid},
             "status": status,
         });
-        let api = kinds::api(self.client.clone(), session.project.as_str(), &kind);
+        let api = kinds::lenient(self.client.clone(), session.project.as_str(), &kind);
         let params = PatchParams::apply(MANAGER).force();
-        match api.patch_status(session.name.as_str(), &params, &Patch::Apply(&body)).await {
-            Ok(_) => false,
+        let patch = Patch::Apply(&body);
+        let why = match timeout(PATIENCE, api.patch_status(session.name.as_str(), &params, &patch)).await {
+            Ok(Ok(_)) => return,
             // It is gone, or this name is another's by now.
-            Err(kube::Error::Api(answer)) if matches!(answer.code, 404 | 409) => false,
+            Ok(Err(kube::Error::Api(answer))) if matches!(answer.code, 404 | 409) => return,
             // The definition on the cluster is another one than ours: the same would be refused again.
-            Err(kube::Error::Api(answer)) if matches!(answer.code, 400 | 422) => {
+            Ok(Err(kube::Error::Api(answer))) if matches!(answer.code, 400 | 422) => {
                 tracing::error!(%session, answer = %answer.message, "a status is refused");
-                false
+                return;
             }
-            Err(error) => {
-                tracing::warn!(%session, error = %telemetry::field::chain(&error), "a status is not written yet");
-                self.waiting().entry(uid).or_insert((session, status));
-                true
-            }
-        }
+            Ok(Err(error)) => telemetry::field::chain(&error),
+            Err(_) => "the API server does not answer".to_owned(),
+        };
+        tracing::warn!(%session, error = %why, "a status is not written yet");
+        self.waiting().put_back(uid, session, status);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn what_failed_holds_up_nobody() {
+        let of = |uid: &str| {
+            let session = SessionRef { project: "p".parse().unwrap(), name: "s".parse().unwrap() };
+            (uid.parse::<SessionUid>().unwrap(), session)
+        };
+        let (bad, bad_ref) = of("00000000-0000-4000-8000-000000000001");
+        let (good, good_ref) = of("00000000-0000-4000-8000-000000000002");
+        let mut waiting = Waiting::default();
+        let word = |turns| ServerStatus { num_turns: Some(turns), ..ServerStatus::default() };
+        let taken = |waiting: &mut Waiting| -> Vec<(SessionUid, Option<u64>)> {
+            waiting.take_due().into_iter().map(|(uid, _, status)| (uid, status.num_turns)).collect()
+        };
+        waiting.put(bad.clone(), bad_ref.clone(), word(1));
+        assert_eq!(taken(&mut waiting), [(bad.clone(), Some(1))]);
+        waiting.put_back(bad.clone(), bad_ref.clone(), word(1));
+        waiting.put(good.clone(), good_ref, word(7));
+        assert_eq!(taken(&mut waiting), [(good, Some(7))], "the other one is written at once");
+        waiting.put(bad.clone(), bad_ref.clone(), word(2));
+        assert_eq!(taken(&mut waiting), [], "its pause is not over");
+        tokio::time::advance(AGAIN).await;
+        waiting.put_back(bad.clone(), bad_ref, word(1));
+        assert_eq!(taken(&mut waiting), [(bad, Some(2))], "the newer word");
+        assert_eq!(waiting.next(), None);
     }
 }

@@ -43,3 +43,8 @@ pub fn workflow() -> ApiResource {
 pub fn api(client: Client, namespace: &str, kind: &ApiResource) -> Api<DynamicObject> {
     Api::namespaced_with(client, namespace, kind)
 }
+
+/// The same, where an answer has the whole object: anybody may have made it too deep to be read otherwise.
+pub fn lenient(client: Client, namespace: &str, kind: &ApiResource) -> Api<Lenient<DynamicObject>> {
+    Api::namespaced_with(client, namespace, kind)
+}

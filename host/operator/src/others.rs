@@ -118,7 +118,7 @@ impl Kind {
             "metadata": {"name": name, "namespace": namespace, "uid": object.uid()},
             "status": status,
         });
-        let api = kinds::api(self.client.clone(), &namespace, resource);
+        let api = kinds::lenient(self.client.clone(), &namespace, resource);
         let params = PatchParams::apply(MANAGER).force();
         let patch = Patch::Apply(&body);
         match calls::write(&self.leading, api.patch_status(&name, &params, &patch)).await {

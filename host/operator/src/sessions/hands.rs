@@ -16,6 +16,7 @@ use crate::{
     settings::Images,
 };
 use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod, ServiceAccount};
+use kinds::Lenient;
 use kube::{
     Api, Client, ResourceExt,
     api::{DeleteParams, Patch, PatchParams, PostParams, Preconditions},
@@ -106,10 +107,11 @@ impl Hands {
             "metadata": {"name": view.name, "namespace": view.namespace, "uid": view.uid, "resourceVersion": view.version},
             "status": status,
         });
-        let api = kinds::api(self.client.clone(), &view.namespace, &kind);
+        let api = kinds::lenient(self.client.clone(), &view.namespace, &kind);
         let params = PatchParams::apply(MANAGER).force();
         let patch = Patch::Apply(&body);
-        let mut written = calls::write(&self.leading, api.patch_status(&view.name, &params, &patch)).await?;
+        let Lenient(mut written) =
+            calls::write(&self.leading, api.patch_status(&view.name, &params, &patch)).await?;
         self.metrics.wrote(Write::Status);
         view::strip(&mut written);
         Ok(written)
@@ -134,7 +136,7 @@ impl Hands {
 
     /// The session's time is over. What belongs to it is collected by the cluster.
     pub(crate) async fn remove(&self, view: &View) -> Result<(), CallError> {
-        let api = kinds::api(self.client.clone(), &view.namespace, &kinds::session());
+        let api = kinds::lenient(self.client.clone(), &view.namespace, &kinds::session());
         let preconditions =
             Preconditions { uid: Some(view.uid.clone()), resource_version: Some(view.version.clone()) };
         let params = DeleteParams { preconditions: Some(preconditions), ..DeleteParams::background() };

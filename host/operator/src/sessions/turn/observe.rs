@@ -17,11 +17,14 @@ use model::{
 use resources::session::status::Work;
 use std::time::Duration;
 
+/// A runner whose work is done ends by itself; the server's word on that may take longer than kubelet's.
+const WORD: Duration = Duration::from_secs(10);
+
 pub(super) struct Seen {
     pub(super) observed: Observed,
     /// Why the runner is gone.
     pub(super) cause: Option<Cause>,
-    /// When the run under way has used its time.
+    /// When to look again at the latest: the run under way has used its time, or a word that was waited for did not come.
     pub(super) deadline: Option<UnixMillis>,
     /// Nobody is in the middle of anything: the pod may be deleted.
     pub(super) may_end: bool,
@@ -87,7 +90,9 @@ impl Turn<'_> {
             },
         };
         let may_end = work.is_none_or(|work| may_end(&work, status.epoch));
-        Seen { observed, cause, deadline: deadline.filter(|_| !overdue), may_end }
+        let awaited = self.recorded().and_then(|pod| self.word_until(pod));
+        let deadline = deadline.filter(|_| !overdue).into_iter().chain(awaited).min();
+        Seen { observed, cause, deadline, may_end }
     }
 
     /// The runner of this epoch, how long it may take to start, and why it is gone.
@@ -119,6 +124,9 @@ impl Turn<'_> {
     /// Why the process that the epoch stands for is over, if it is.
     fn over(&self, pod: &PodSeen) -> Option<Cause> {
         let process = self.draft.status.pod_restarts.unwrap_or(0);
+        if self.word_until(pod).is_some() {
+            return None;
+        }
         if pod.over.is_some() {
             return pod.over.clone();
         }
@@ -128,6 +136,17 @@ impl Turn<'_> {
         match &pod.runner {
             Process::Over { cause, .. } if pod.restarts >= process => Some(cause.clone()),
             _ if pod.restarts > process => Some(pod.before.clone().unwrap_or_else(Cause::deleted)),
+            _ => None,
+        }
+    }
+
+    /// Until when the end of a runner that ended by itself is no loss yet.
+    fn word_until(&self, pod: &PodSeen) -> Option<UnixMillis> {
+        let process = self.draft.status.pod_restarts.unwrap_or(0);
+        match pod.runner {
+            Process::Over { at, again: false, .. } if pod.restarts >= process && pod.ending.is_none() => {
+                Some(clock::after(at, WORD)).filter(|until| self.facts.now < *until)
+            }
             _ => None,
         }
     }

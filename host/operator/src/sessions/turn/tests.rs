@@ -240,6 +240,24 @@ fn a_run_that_is_soon_over_costs_a_write_less() {
 }
 
 #[test]
+fn the_end_of_a_runner_that_ends_by_itself_waits_for_the_servers_word() {
+    let ended = || World::with_pod("Running", work("Running", true, Some(1)), over(false));
+    let mut world = ended();
+    let done = world.turn();
+    assert_eq!((done.phase, done.outcome.until), (Phase::Running, Some(at("00:10:09"))));
+    world.status["work"] = work("Completed", false, None);
+    assert_eq!(world.turn().phase, Phase::Completed);
+    // It did not come.
+    let mut world = ended();
+    world.now = at("00:10:09");
+    assert_eq!(world.turn().reason, "WorkspaceLost");
+    // Who has no more pod to wait in is lost at once.
+    let mut world = World::with_pod("Running", work("Running", true, Some(1)), over(true));
+    world.pods[0].over = Some(crash());
+    assert_eq!(world.turn().reason, "WorkspaceLost");
+}
+
+#[test]
 fn what_is_done_drains() {
     let mut world = World::with_pod("Running", work("Completed", false, None), running());
     let done = world.turn();
