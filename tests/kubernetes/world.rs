@@ -5,7 +5,7 @@ use anyhow::{Context as _, bail, ensure};
 use reqwest::{Certificate, Client, Method, RequestBuilder};
 use serde_json::{Value, json};
 use std::{
-    io::Write as _,
+    io::{ErrorKind, Read as _, Write as _},
     net::{SocketAddr, TcpStream},
     path::{Path, PathBuf},
     process::{Command, Stdio},
@@ -77,6 +77,7 @@ pub(crate) async fn eventually<T>(
 /// Installed once for all tests.
 struct Installed {
     address: SocketAddr,
+    forwarded: bool,
     ca: Certificate,
 }
 
@@ -98,15 +99,16 @@ fn install() -> anyhow::Result<Installed> {
     }
     let ca =
         kubectl(&["-n", SYSTEM, "get", "configmap", "vteam-server-ca", "-o", r"jsonpath={.data.ca\.crt}"])?;
-    Ok(Installed { address: address()?, ca: Certificate::from_pem(ca.as_bytes())? })
+    let (address, forwarded) = address()?;
+    Ok(Installed { address, forwarded, ca: Certificate::from_pem(ca.as_bytes())? })
 }
 
 /// The Service's own, where this machine reaches it; else through a port-forward that lives as long as the tests.
-fn address() -> anyhow::Result<SocketAddr> {
+fn address() -> anyhow::Result<(SocketAddr, bool)> {
     let ip = kubectl(&["-n", SYSTEM, "get", "service", "vteam-server", "-o", "jsonpath={.spec.clusterIP}"])?;
     let direct = SocketAddr::new(ip.parse()?, 443);
     if TcpStream::connect_timeout(&direct, Duration::from_secs(2)).is_ok() {
-        return Ok(direct);
+        return Ok((direct, false));
     }
     let free = std::net::TcpListener::bind("127.0.0.1:0")?.local_addr()?;
     std::thread::spawn(move || {
@@ -121,7 +123,25 @@ fn address() -> anyhow::Result<SocketAddr> {
         ensure!(begun.elapsed() < PATIENCE, "the port-forward does not answer");
         std::thread::sleep(Duration::from_millis(100));
     }
-    Ok(free)
+    Ok((free, true))
+}
+
+/// A port-forward whose pod is gone ends with the first connection that finds out: let it be this one.
+fn renewed(address: SocketAddr) -> anyhow::Result<()> {
+    let begun = Instant::now();
+    while begun.elapsed() < PATIENCE {
+        if let Ok(mut stream) = TcpStream::connect(address) {
+            stream.set_read_timeout(Some(Duration::from_millis(300)))?;
+            // The server waits for the client to begin.
+            let waits =
+                |error: std::io::Error| matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut);
+            if stream.read(&mut [0]).is_err_and(waits) {
+                return Ok(());
+            }
+        }
+        std::thread::sleep(Duration::from_millis(100));
+    }
+    bail!("the port-forward does not come back")
 }
 
 /// Ends with this process too, by the end of its input.
@@ -259,7 +279,10 @@ impl Drop for Project {
 }
 
 fn client() -> anyhow::Result<Client> {
-    let Installed { address, ca } = installed();
+    let Installed { address, forwarded, ca } = installed();
+    if *forwarded {
+        renewed(*address)?;
+    }
     let client = Client::builder()
         .add_root_certificate(ca.clone())
         .resolve(SERVER, *address)
