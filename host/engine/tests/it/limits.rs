@@ -26,9 +26,10 @@ async fn spin() {
 async fn whoever_calls_goes_on() {
     let mut limited = call("{}");
     (limited.limits.wall_ms, limited.limits.cpu_ms) = (20_000, 20_000);
+    let spin = plugin("spin");
     tokio::select! {
         biased;
-        called = plugin("spin").call(limited) => panic!("it held up its caller: {called:?}"),
+        called = spin.call(limited) => panic!("it held up its caller: {called:?}"),
         () = tokio::time::sleep(Duration::from_millis(50)) => {}
     }
 }
