@@ -2,19 +2,16 @@
 
 use crate::{
     harm::waits,
-    world::{Project, SYSTEM, kubectl, kubectl_with},
+    world::{Project, SYSTEM, apply, kubectl, restart},
 };
 use anyhow::ensure;
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
 use serde_json::json;
 
+const SERVER: &str = "statefulset/vteam-server";
+
 fn published() -> anyhow::Result<String> {
     kubectl(&["-n", SYSTEM, "get", "configmap", "vteam-server-ca", "-o", r"jsonpath={.data.ca\.crt}"])
-}
-
-fn restart() -> anyhow::Result<()> {
-    kubectl(&["-n", SYSTEM, "rollout", "restart", "statefulset/vteam-server"])?;
-    kubectl(&["-n", SYSTEM, "rollout", "status", "statefulset/vteam-server", "--timeout=180s"]).map(drop)
 }
 
 #[tokio::test]
@@ -33,14 +30,14 @@ async fn a_secret_gives_the_certificate() -> anyhow::Result<()> {
         "type": "kubernetes.io/tls",
         "stringData": {"tls.crt": certificate.pem(), "tls.key": key.serialize_pem(), "ca.crt": ca.pem()},
     });
-    kubectl_with(&["apply", "--server-side", "-f", "-"], &secret.to_string())?;
-    restart()?;
+    apply(&secret)?;
+    restart(SERVER)?;
     ensure!(published()? == ca.pem(), "the CA that was given is not the one that runners are told");
     project.session("s", json!({"prompt": "Greet me.", "permissionMode": "acceptEdits"}))?;
     let bound = waits(&project, "s").await;
     kubectl(&["-n", &project.name, "delete", "agenticsession", "s"])?;
     kubectl(&["-n", SYSTEM, "delete", "secret", "vteam-server-tls"])?;
-    restart()?;
+    restart(SERVER)?;
     ensure!(published()? == before, "the server's own CA is the one of before");
     bound.map(drop)
 }

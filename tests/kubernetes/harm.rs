@@ -2,7 +2,7 @@
 
 use crate::{
     process::Process,
-    world::{Caller, Project, SYSTEM, eventually, kubectl, kubectl_with},
+    world::{Caller, Project, SYSTEM, eventually, kubectl, kubectl_with, restart},
 };
 use anyhow::{Context as _, ensure};
 use reqwest::Method;
@@ -124,8 +124,7 @@ async fn an_upgrade_goes_by_under_a_session() -> anyhow::Result<()> {
     waits(&project, "u").await?;
     let before = project.caller("edit")?.events("u").await?;
     for part in ["statefulset/vteam-server", "deployment/vteam-operator"] {
-        kubectl(&["-n", SYSTEM, "rollout", "restart", part])?;
-        kubectl(&["-n", SYSTEM, "rollout", "status", part, "--timeout=180s"])?;
+        restart(part)?;
     }
     let caller = project.caller("edit")?;
     approve(&caller, "u").await?;

@@ -3,7 +3,7 @@
 use crate::{
     harm::{approve, waits},
     process::Process,
-    world::{Project, SYSTEM, kubectl},
+    world::{Project, SYSTEM, apply, kubectl, restart},
 };
 use anyhow::{Context as _, ensure};
 use serde_json::json;
@@ -12,13 +12,11 @@ use serde_json::json;
 async fn a_planted_key_is_the_servers_alone() -> anyhow::Result<()> {
     let project = Project::alone("planted")?;
     let key = format!("sk-planted-{}-{}", std::process::id(), project.name);
-    let literal = format!("--from-literal=ANTHROPIC_API_KEY={key}");
-    kubectl(&["-n", SYSTEM, "create", "secret", "generic", "vteam-model", &literal])?;
-    let restart = || {
-        kubectl(&["-n", SYSTEM, "rollout", "restart", "statefulset/vteam-server"])?;
-        kubectl(&["-n", SYSTEM, "rollout", "status", "statefulset/vteam-server", "--timeout=180s"])
-    };
-    restart()?;
+    apply(&json!({
+        "apiVersion": "v1", "kind": "Secret", "metadata": {"name": "vteam-model", "namespace": SYSTEM},
+        "stringData": {"ANTHROPIC_API_KEY": key},
+    }))?;
+    restart("statefulset/vteam-server")?;
     let server = Process::of(SYSTEM, "vteam-server-0", "server")?;
     ensure!(!server.having("environ", &[&key])?.is_empty(), "nothing was planted");
 
@@ -60,6 +58,6 @@ async fn a_planted_key_is_the_servers_alone() -> anyhow::Result<()> {
     in_files.extend(server.having("root/var/lib/vteam", &[&key, token.trim()])?);
     ensure!(in_files.is_empty(), "{in_files:?}");
     kubectl(&["-n", SYSTEM, "delete", "secret", "vteam-model"])?;
-    restart()?;
+    restart("statefulset/vteam-server")?;
     Ok(())
 }

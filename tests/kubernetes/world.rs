@@ -103,6 +103,12 @@ fn install() -> anyhow::Result<Installed> {
     Ok(Installed { address, forwarded, ca: Certificate::from_pem(ca.as_bytes())? })
 }
 
+/// Replaces the pods of a part of vteam; returns when the new ones are ready.
+pub(crate) fn restart(part: &str) -> anyhow::Result<()> {
+    kubectl(&["-n", SYSTEM, "rollout", "restart", part])?;
+    kubectl(&["-n", SYSTEM, "rollout", "status", part, "--timeout=180s"]).map(drop)
+}
+
 /// The Service's own, where this machine reaches it; else through a port-forward that lives as long as the tests.
 fn address() -> anyhow::Result<(SocketAddr, bool)> {
     let ip = kubectl(&["-n", SYSTEM, "get", "service", "vteam-server", "-o", "jsonpath={.spec.clusterIP}"])?;

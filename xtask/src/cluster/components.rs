@@ -169,7 +169,8 @@ fn provisioner() -> Component {
         .arg(format!("-node={NODE_NAME}"))
 }
 
-/// Only what makes NetworkPolicies hold: routes are the CNI plugin's, Services are kube-proxy's.
+/// Only what makes NetworkPolicies hold: routes are the CNI plugin's, Services are kube-proxy's. With iptables and ipset:
+/// kube-network-policies needs nft_queue, which not every kernel has.
 fn router() -> Component {
     let args = [
         "--kubeconfig={ours}/kube-router.kubeconfig",
