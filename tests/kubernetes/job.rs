@@ -62,6 +62,13 @@ async fn over_rest_with_an_approval() -> anyhow::Result<()> {
     let object = project.reaches(&name, "Stopped").await?;
     assert_eq!(object["spec"]["operatingMode"], "Stopped");
     eventually("the pod is gone", || Ok(project.list("pods")?.is_empty().then_some(()))).await?;
+    // Its files went with the pod: there is nothing to go on in, and the session stays what it is.
+    let path = format!("/agentic-sessions/{name}/agui/run");
+    let said = caller.ask(Method::POST, &path).json(&json!({"message": "Go on."})).send().await?;
+    let (status, why) = (said.status(), said.text().await?);
+    ensure!(status == 409 && why.contains("workspace.persistent"), "{status}: {why}");
+    let object = project.get("agenticsession", &name)?;
+    assert_eq!(object["spec"]["operatingMode"], "Stopped", "nobody woke it");
     let removed = caller.ask(Method::DELETE, &format!("/agentic-sessions/{name}")).send().await?;
     assert_eq!(removed.status(), 204);
     eventually("the object is gone", || Ok(project.list("agenticsessions")?.is_empty().then_some(())))

@@ -2,6 +2,7 @@
 
 use crate::world::{Project, eventually, kubectl};
 use anyhow::{Context as _, ensure};
+use reqwest::Method;
 use serde_json::{Value, json};
 
 /// Waits until the reason of its phase is one of these.
@@ -24,6 +25,18 @@ async fn what_a_project_does_not_permit_is_told_and_not_run() -> anyhow::Result<
     assert_eq!(status["reason"], "NotAccepted");
     assert!(status["message"].to_string().contains("permissionMode"), "{status}");
     assert!(project.list("pods")?.is_empty(), "nothing was started");
+    let caller = project.caller("edit")?;
+    let listed = caller.ask(Method::GET, "/agentic-sessions").send().await?.json::<Value>().await?;
+    let told = |object: &Value| [&object["metadata"]["name"], &object["status"]["reason"]].map(Value::clone);
+    assert_eq!(told(&listed["items"][0]), ["bold", "NotAccepted"], "{listed}");
+    let shown = caller.ask(Method::GET, "/agentic-sessions/bold").send().await?.json::<Value>().await?;
+    assert_eq!((&shown["spec"]["prompt"], &told(&shown)[1]), (&json!("Greet me."), &json!("NotAccepted")));
+    let other = Project::new("other")?.caller("admin")?;
+    let path = format!("/api/projects/{}/agentic-sessions/bold", project.name);
+    assert_eq!(other.to(Method::GET, &path).send().await?.status(), 403);
+    let removed = caller.ask(Method::DELETE, "/agentic-sessions/bold").send().await?;
+    assert_eq!(removed.status(), 204);
+    assert_eq!(caller.ask(Method::GET, "/agentic-sessions/bold").send().await?.status(), 404);
     // The next one is not held up.
     project.session("modest", json!({"interactive": true}))?;
     because(&project, "modest", &["Accepted"]).await?;
@@ -54,6 +67,11 @@ async fn a_pod_that_cannot_start_is_the_reason_of_its_phase() -> anyhow::Result<
     project.session("absent", absent)?;
     let object = because(&project, "nowhere", &["Unschedulable"]).await?;
     assert_eq!(object["status"]["phase"], "Creating");
+    let caller = project.caller("view")?;
+    let shown = caller.ask(Method::GET, "/agentic-sessions/nowhere").send().await?.json::<Value>().await?;
+    let status = &shown["status"];
+    assert_eq!((&status["phase"], &status["reason"]), (&json!("Creating"), &json!("Unschedulable")), "{status}");
+    assert!(status["message"].to_string().contains("nodes are available"), "{status}");
     // What needs no programs goes on without them, and is told why there are none.
     eventually("the condition names the image", || {
         let object = project.get("agenticsession", "absent")?;

@@ -2,7 +2,7 @@
 
 mod server;
 
-pub(crate) use server::ServerArgs;
+pub(crate) use server::{SYSTEM_NAMESPACE, ServerArgs};
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use model::id::{AskId, PersonaKey, PluginId, ProjectName, SessionName};

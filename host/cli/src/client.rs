@@ -33,6 +33,8 @@ pub(crate) struct Client {
     address: Address,
     credential: Credential,
     project: ProjectName,
+    /// See [`Client::flags`].
+    flags: String,
 }
 
 /// What became of a wish to stop.
@@ -81,7 +83,16 @@ impl Client {
         let builder = address.prepare(builder)?;
         let http =
             builder.build().map_err(|e| Failure::of(Code::Failed, "cannot set up the HTTP client", &e))?;
-        Ok(Self { http, base: address.base(), address, credential, project })
+        Ok(Self { http, base: address.base(), address, credential, project, flags: String::new() })
+    }
+
+    pub(crate) fn named_by(self, flags: String) -> Self {
+        Self { flags, ..self }
+    }
+
+    /// What names this server and project in a command that is to be typed next.
+    pub(crate) fn flags(&self) -> &str {
+        &self.flags
     }
 
     pub(crate) fn project_name(&self) -> &ProjectName {

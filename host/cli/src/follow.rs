@@ -159,7 +159,7 @@ impl<'a> Follow<'a> {
         if until != Until::Settled {
             return Ok(std::mem::take(&mut self.end));
         }
-        Err(Failure::new(Code::Interrupted, format!("left; see: vteam sessions attach {}", self.name)))
+        Err(Failure::new(Code::Interrupted, format!("left; see: vteam sessions attach {}{}", self.name, self.client.flags())))
     }
 
     /// Whether the session settled.
@@ -250,10 +250,10 @@ impl<'a> Follow<'a> {
     }
 
     fn elsewhere(&mut self, ask: &Ask) -> Outcome {
-        let (name, id) = (self.name, ask.id());
+        let (name, id, flags) = (self.name, ask.id(), self.client.flags());
         let how = match ask {
-            Ask::Approval(_) => format!("waiting; allow it with: vteam sessions approve {name} {id}"),
-            Ask::Question(_) => format!("waiting; answer it with: vteam sessions answer {name} {id} TEXT"),
+            Ask::Approval(_) => format!("waiting; allow it with: vteam sessions approve {name} {id}{flags}"),
+            Ask::Question(_) => format!("waiting; answer it with: vteam sessions answer {name} {id} TEXT{flags}"),
         };
         self.note(&how)
     }

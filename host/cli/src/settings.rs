@@ -1,7 +1,7 @@
 //! What the command was told, checked, from flags and the environment. Nothing else reads the environment.
 
 use crate::{
-    args::{Global, ModelApi, ModelArgs, ServerArgs},
+    args::{Global, ModelApi, ModelArgs, SYSTEM_NAMESPACE, ServerArgs},
     client::{Address, Client, Credential},
     context::{self, Context},
     exit::{Code, Failure, Outcome},
@@ -39,6 +39,9 @@ pub(crate) struct Settings {
     /// Where it was named.
     token_file: Option<PathBuf>,
     project: Option<ProjectName>,
+    /// Which server and project were named, as flags for a command that is to be typed next: nothing, or with a space before
+    /// each. Never a token.
+    pub(crate) flags: String,
     pub(crate) output: Output,
     pub(crate) log: Option<String>,
     /// Where `vteam-runner` and its siblings are.
@@ -49,6 +52,7 @@ pub(crate) struct Settings {
 
 impl Settings {
     pub(crate) fn read(global: Global) -> Outcome<Self> {
+        let flags = flags(&global);
         let Global { data_dir, at, project, json, log } = global;
         let data_dir = absolute(&data_dir.map_or_else(default_data_dir, Ok)?)?;
         let bin_dir = variable("VTEAM_BIN_DIR").map_or_else(beside_us, Ok)?;
@@ -59,6 +63,7 @@ impl Settings {
             place: Place::of(at)?,
             data_dir,
             project,
+            flags,
             output: Output::new(json, colours_wanted()),
             log,
             bin_dir,
@@ -99,10 +104,12 @@ impl Settings {
             }
             Place::Cluster(named) => {
                 let context = Context::open(named, self.project.as_ref()).await?;
-                return context.connect(self.shown(&context)?).await;
+                let client = context.connect(self.shown(&context)?).await?;
+                return Ok(client.named_by(self.flags.clone()));
             }
         };
-        Client::new(address, Credential::Token(self.token()?), self.project()?)
+        let client = Client::new(address, Credential::Token(self.token()?), self.project()?)?;
+        Ok(client.named_by(self.flags.clone()))
     }
 
     /// Where no context names another.
@@ -182,6 +189,35 @@ impl Place {
             None => Ok(Self::Here),
         }
     }
+}
+
+fn flags(global: &Global) -> String {
+    let Global { data_dir, at, project, .. } = global;
+    let ServerArgs { server, ca, token: _, token_file, context, kubeconfig, service_account, system_namespace } = at;
+    let path = |path: &Option<PathBuf>| path.as_ref().map(|path| path.display().to_string());
+    let system = (system_namespace.as_str() != SYSTEM_NAMESPACE).then(|| system_namespace.to_string());
+    let named = [
+        ("--data-dir", path(data_dir)),
+        ("--server", server.clone()),
+        ("--ca", path(ca)),
+        ("--token-file", path(token_file)),
+        ("--context", context.clone()),
+        ("--kubeconfig", path(kubeconfig)),
+        ("--service-account", service_account.clone()),
+        ("--system-namespace", system),
+        ("--project", project.as_ref().map(ToString::to_string)),
+    ];
+    let given = named.into_iter().filter_map(|(flag, value)| Some(format!(" {flag} {}", quoted(&value?))));
+    given.collect()
+}
+
+/// As a shell reads it back.
+fn quoted(value: &str) -> String {
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_./:@%+=,".contains(&byte);
+    if !value.is_empty() && value.bytes().all(plain) {
+        return value.to_owned();
+    }
+    format!("'{}'", value.replace('\'', r"'\''"))
 }
 
 fn checked(text: &str, from: &dyn std::fmt::Display) -> Outcome<SecretString> {
@@ -369,6 +405,24 @@ mod tests {
         check(&["--service-account", "a"], false);
         check(&["--ca", "f"], false);
         check(&["--context", "c", "--ca", "f"], false);
+    }
+
+    #[test]
+    fn what_was_named_is_named_again() {
+        let check = |line: &[&str], expected: &str| {
+            assert_eq!(settings(&[&["--data-dir", "/d"], line].concat()).unwrap().flags, expected, "{line:?}");
+        };
+        check(&[], " --data-dir /d");
+        check(&["--token", "secret", "--json"], " --data-dir /d");
+        check(
+            &["--context", "it's mine", "-p", "demo", "--service-account", "a"],
+            r" --data-dir /d --context 'it'\''s mine' --service-account a --project demo",
+        );
+        check(
+            &["--context", "c", "--system-namespace", "other"],
+            " --data-dir /d --context c --system-namespace other",
+        );
+        check(&["--server", "https://a.example", "--ca", "/f"], " --data-dir /d --server https://a.example --ca /f");
     }
 
     #[test]

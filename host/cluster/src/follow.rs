@@ -1,7 +1,7 @@
 //! Keeps the server's sessions true to their objects: made when an object appears, steered by what the operator decides,
 //! removed when it goes, also where that happened while no server ran.
 
-use crate::{objects::Seen, projects::Namespaces, runners::Runners};
+use crate::{objects::Seen, projects::Namespaces, refusals::Refusals, runners::Runners};
 use futures::StreamExt as _;
 use kube::{
     Api, Client,
@@ -38,6 +38,7 @@ pub(crate) struct Follower {
     client: Client,
     runners: Arc<Runners>,
     namespaces: Arc<Namespaces>,
+    refusals: Arc<Refusals>,
     /// Plugins are known.
     plugins: watch::Receiver<bool>,
     sessions: Sessions,
@@ -53,6 +54,7 @@ impl Follower {
         client: Client,
         runners: Arc<Runners>,
         namespaces: Arc<Namespaces>,
+        refusals: Arc<Refusals>,
         plugins: watch::Receiver<bool>,
         sessions: Sessions,
         health: Health,
@@ -61,6 +63,7 @@ impl Follower {
             client,
             runners,
             namespaces,
+            refusals,
             plugins,
             sessions,
             health,
@@ -145,7 +148,8 @@ impl Follower {
         // Only now: a runner finds the session as it was decided.
         self.runners.record(&seen.uid, &seen.reference, pod, seen.decided.epoch);
         match taken {
-            Ok(()) => {}
+            Ok(false) if !gone => self.refusals.note(&seen),
+            Ok(_) => self.refusals.forget(&seen.uid, &seen.reference),
             Err(SessionError::NameTaken) => {
                 tracing::debug!(session = %seen.reference, "the one before it is still on its way out");
                 self.waiting.push_back(seen);
@@ -173,6 +177,7 @@ impl Follower {
 
     /// Objects that went while nobody looked.
     async fn remove_others(&mut self, listed: &HashSet<SessionUid>) {
+        self.refusals.keep(|uid| listed.contains(uid));
         let gone = Decided {
             desired: Desired::Delete,
             phase: Phase::Stopped,

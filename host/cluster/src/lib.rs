@@ -10,6 +10,7 @@ mod pki;
 mod plugins;
 mod projects;
 mod records;
+mod refusals;
 mod runners;
 mod status;
 
@@ -17,6 +18,7 @@ use callers::Clients;
 use kube::{Client, Config};
 use pki::{Given, Identity, Shown};
 use projects::Namespaces;
+use refusals::Refusals;
 use runners::Runners;
 use server::{Elsewhere, sessions::Life};
 use status::Writer;
@@ -57,6 +59,7 @@ pub struct Cluster {
     client: Client,
     runners: Arc<Runners>,
     namespaces: Arc<Namespaces>,
+    refusals: Arc<Refusals>,
     writer: Arc<Writer>,
     namespace: String,
     service: String,
@@ -83,11 +86,16 @@ impl Cluster {
         let runners = Arc::new(Runners::new(client.clone(), Arc::clone(&writer)));
         let clients = Arc::new(Clients::new(config).map_err(ClusterError::Client)?);
         let namespaces = Arc::new(Namespaces::new(Arc::clone(&clients)));
+        let refusals = Arc::new(Refusals::default());
         let elsewhere = Elsewhere {
             life: Life::Followed(Arc::clone(&runners) as _),
             launcher: Arc::new(runners::NotHere),
             projects: Arc::clone(&namespaces) as _,
-            records: Arc::new(records::Objects::new(Arc::clone(&clients), Arc::clone(&namespaces))),
+            records: Arc::new(records::Objects::new(
+                Arc::clone(&clients),
+                Arc::clone(&namespaces),
+                Arc::clone(&refusals),
+            )),
             callers: clients,
             plugins: plugins::ADDED,
             api: settings.api,
@@ -95,12 +103,12 @@ impl Cluster {
             tls: Arc::clone(&shown).server_config()?,
         };
         let renewal = given.map(|given| (given, identity, shown));
-        Ok((Self { client, runners, namespaces, writer, namespace, service, renewal }, elsewhere))
+        Ok((Self { client, runners, namespaces, refusals, writer, namespace, service, renewal }, elsewhere))
     }
 
     /// Follows settings, plugins and sessions from now on, until shutdown.
     pub fn follow(self, running: &server::Running, supervisor: &Supervisor) {
-        let Self { client, runners, namespaces, writer, namespace, service, renewal } = self;
+        let Self { client, runners, namespaces, refusals, writer, namespace, service, renewal } = self;
         let (shutdown, health): (_, Health) = (&running.shutdown, running.health.clone());
         supervisor.critical("status", writer.write(shutdown.clone()));
         if let Some((given, identity, shown)) = renewal {
@@ -110,7 +118,7 @@ impl Cluster {
         }
         supervisor.critical(
             "projects",
-            Arc::clone(&namespaces).follow(client.clone(), shutdown.clone(), health.clone()),
+            Arc::clone(&namespaces).follow(client.clone(), shutdown.clone()),
         );
         let plugins = plugins::Follower::new(
             client.clone(),
@@ -122,7 +130,7 @@ impl Cluster {
         let read = plugins.read();
         supervisor.critical("plugins", plugins.follow(shutdown.clone()));
         let sessions = running.sessions.clone();
-        let follower = follow::Follower::new(client, runners, namespaces, read, sessions, health);
+        let follower = follow::Follower::new(client, runners, namespaces, refusals, read, sessions, health);
         supervisor.critical("sessions", follower.follow(shutdown.clone()));
     }
 }

@@ -3,7 +3,7 @@
 use kube::{ResourceExt as _, core::DynamicObject};
 use model::{
     Untrusted,
-    id::{Epoch, Seq, SessionRef, SessionUid},
+    id::{Epoch, Seq, SessionRef, SessionUid, UnixMillis},
     lifecycle::{Phase, Reason},
     plan::Desired,
 };
@@ -12,7 +12,10 @@ use resources::{
     session::{Metadata, OF_ONE_MACHINE, OperatingMode, Posted},
 };
 use serde_json::Value;
-use server::sessions::{Decided, Object};
+use server::{
+    records::Refused,
+    sessions::{Decided, Object},
+};
 
 /// Who made the session, as the server wrote it for the caller.
 pub(crate) const CREATED_BY: &str = "vteam.ambient-code/created-by";
@@ -28,6 +31,7 @@ pub(crate) struct Seen {
     pub(crate) decided: Decided,
     /// A server had it before.
     has_log: bool,
+    created_at: UnixMillis,
     created_by: Untrusted,
     labels: std::collections::BTreeMap<String, String>,
     spec: Value,
@@ -45,6 +49,7 @@ impl Seen {
         let status: AgenticSessionStatus = serde_json::from_value(status).unwrap_or_default();
         let created_by = object.annotations().get(CREATED_BY).map_or("unknown", String::as_str);
         let operator = status.operator;
+        let created = object.metadata.creation_timestamp.as_ref().map(|time| time.0.as_millisecond());
         let mode = spec.get("operatingMode").cloned();
         let mode = mode.and_then(|mode| serde_json::from_value(mode).ok());
         Some(Self {
@@ -62,6 +67,7 @@ impl Seen {
                 gone: gone || object.metadata.deletion_timestamp.is_some(),
             },
             has_log: status.server.work.is_some(),
+            created_at: UnixMillis(created.and_then(|ms| ms.try_into().ok()).unwrap_or(0)),
             created_by: created_by.into(),
             labels: object.labels().clone(),
             spec,
@@ -77,6 +83,17 @@ impl Seen {
         spec.warnings.retain(|warning| !OF_ONE_MACHINE.contains(&warning.reason.as_str()));
         let ran = self.has_log || self.decided.phase.is_settled();
         Ok(Object { reference: self.reference.clone(), created_by: self.created_by.clone(), spec, ran })
+    }
+
+    /// As people are shown one that does not run.
+    pub(crate) fn refused(&self) -> Refused {
+        Refused {
+            uid: self.uid.clone(),
+            reference: self.reference.clone(),
+            created_at: self.created_at,
+            created_by: self.created_by.clone(),
+            decided: self.decided.clone(),
+        }
     }
 }
 

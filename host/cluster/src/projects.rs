@@ -5,13 +5,13 @@ use futures::{StreamExt as _, future::BoxFuture};
 use k8s_openapi::api::core::v1::Namespace;
 use kube::{
     Api, Client, ResourceExt as _,
-    api::PostParams,
+    api::{Patch, PatchParams, PostParams},
     core::DynamicObject,
     runtime::{WatchStreamExt as _, watcher},
 };
 use model::id::ProjectName;
 use resources::{ProjectPolicy, ProjectSettings, ProjectSettingsSpec, project};
-use serde_json::json;
+use serde_json::{Value, json};
 use server::{
     access::Access,
     sessions::Caller,
@@ -22,11 +22,14 @@ use std::{
     io,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
-use telemetry::{Health, Shutdown};
+use telemetry::Shutdown;
 use tokio::sync::Notify;
 
 /// What makes a namespace a project.
 pub(crate) const LABEL: &str = "vteam.ambient-code/project";
+
+/// Whom the API server knows what is written by.
+const MANAGER: &str = "vteam-server";
 
 /// Of a write, where somebody else writes to the same object.
 const TRIES: u32 = 4;
@@ -73,11 +76,10 @@ impl Namespaces {
         self: Arc<Self>,
         client: Client,
         shutdown: Shutdown,
-        health: Health,
     ) -> io::Result<()> {
         tokio::select! {
             () = self.follow_namespaces(client.clone()) => {}
-            () = self.follow_settings(client, health) => {}
+            () = self.follow_settings(client) => {}
             () = shutdown.requested() => {}
         }
         Ok(())
@@ -111,7 +113,7 @@ impl Namespaces {
         }
     }
 
-    async fn follow_settings(&self, client: Client, health: Health) {
+    async fn follow_settings(&self, client: Client) {
         let kind = kinds::settings();
         let api = Api::all_with(client, &kind);
         let events = kinds::watch::<DynamicObject>(api, watcher::Config::default());
@@ -126,10 +128,10 @@ impl Namespaces {
                     let mut seen = self.seen();
                     seen.settings.retain(|name, _| there.contains(name));
                     seen.invalid.retain(|name, _| there.contains(name));
-                    listed.drain(..).for_each(|object| seen.take(&object, &health));
+                    listed.drain(..).for_each(|object| seen.take(&object));
                     seen.read.1 = true;
                 }
-                Ok(watcher::Event::Apply(object)) => self.seen().take(&object, &health),
+                Ok(watcher::Event::Apply(object)) => self.seen().take(&object),
                 Ok(watcher::Event::Delete(object)) => {
                     if let Some(name) = of(&object) {
                         let mut seen = self.seen();
@@ -171,18 +173,24 @@ impl Namespaces {
         let client = self.clients.of(caller).map_err(|problem| SettingsError::Forbidden(problem.detail))?;
         let kind = kinds::settings();
         let api = kinds::api(client, name.as_str(), &kind);
-        let mut object = DynamicObject::new(project::NAME, &kind).within(name.as_str());
-        object.data = json!({"spec": spec});
         for left in (0..TRIES).rev() {
             let written = match api.get_opt(project::NAME).await.map_err(said)? {
                 Some(present) => {
                     self.same_as_seen(name, &present)?;
-                    object.metadata.resource_version = present.metadata.resource_version;
-                    object.metadata.labels = present.metadata.labels;
-                    object.metadata.annotations = present.metadata.annotations;
-                    api.replace(project::NAME, &PostParams::default(), &object).await
+                    let patch = json!({
+                        "metadata": {"resourceVersion": present.metadata.resource_version},
+                        "spec": changes(&written_as(name, &present), &json!(spec)),
+                    });
+                    let params = PatchParams { field_manager: Some(MANAGER.to_owned()), ..PatchParams::default() };
+                    api.patch(project::NAME, &params, &Patch::Merge(&patch)).await
                 }
-                None => api.create(&PostParams::default(), &object).await,
+                None => {
+                    let mut object = DynamicObject::new(project::NAME, &kind).within(name.as_str());
+                    object.data =
+                        json!({"spec": changes(&json!(ProjectSettingsSpec::default()), &json!(spec))});
+                    let params = PostParams { field_manager: Some(MANAGER.to_owned()), ..PostParams::default() };
+                    api.create(&params, &object).await
+                }
             };
             match written {
                 // Its status was written in between, for one: what it says was not.
@@ -200,24 +208,41 @@ impl Namespaces {
 }
 
 impl Seen {
-    fn take(&mut self, object: &DynamicObject, health: &Health) {
+    fn take(&mut self, object: &DynamicObject) {
         let Some(name) = of(object) else { return };
-        let part = format!("settings of {name}");
         match read(&name, object) {
             Ok(project) => {
                 self.invalid.remove(&name);
-                health.recover(&part);
                 self.settings.insert(name, Arc::new(project));
             }
             Err(why) => {
-                // The last valid ones stay in force.
-                health.degrade(part, format!("the project's ProjectSettings are not valid: {why}"));
+                // The last valid ones stay in force. Its people are told by its conditions; it is nobody else's matter.
+                tracing::warn!(project = %name, why, "a project's settings are not valid");
                 if !self.settings.contains_key(&name) {
                     self.invalid.insert(name, why);
                 }
             }
         }
     }
+}
+
+/// What the object says, in the form in which settings are written; as it is where it cannot be read.
+fn written_as(name: &ProjectName, object: &DynamicObject) -> Value {
+    match read(name, object) {
+        Ok(project) => json!(project.settings.spec),
+        Err(_) => object.data.get("spec").cloned().unwrap_or_else(|| json!({})),
+    }
+}
+
+/// The merge patch (RFC 7396) that makes the one of the other: a field that stays is not written, and so not ours.
+fn changes(before: &Value, after: &Value) -> Value {
+    let (Value::Object(old), Value::Object(new)) = (before, after) else { return after.clone() };
+    let changed = new.iter().filter(|(field, value)| old.get(*field) != Some(*value)).map(|(field, value)| {
+        let value = old.get(field).map_or_else(|| value.clone(), |old| changes(old, value));
+        (field.clone(), value)
+    });
+    let gone = old.keys().filter(|field| !new.contains_key(*field)).map(|field| (field.clone(), Value::Null));
+    changed.chain(gone).collect()
 }
 
 /// Whose settings these are.
@@ -324,6 +349,21 @@ fn policy_of(
 mod tests {
     use super::*;
 
+    #[test]
+    fn what_stays_is_not_written() {
+        let check = |before: Value, after: Value, expected: Value| {
+            assert_eq!(changes(&before, &after), expected, "{before} {after}");
+        };
+        let before = json!({"displayName": "P", "plugins": {"grants": [], "revoked": ["x"]}, "maxBudget": 1});
+        check(before.clone(), before.clone(), json!({}));
+        check(
+            before.clone(),
+            json!({"displayName": "P", "plugins": {"grants": ["g"], "revoked": ["x"]}}),
+            json!({"plugins": {"grants": ["g"]}, "maxBudget": null}),
+        );
+        check(json!(7), before.clone(), before);
+    }
+
     // A client of kube wants a runtime.
     #[tokio::test]
     async fn what_somebody_else_changed_meanwhile_is_not_undone() {
@@ -341,7 +381,7 @@ mod tests {
         check("nobody saw any", json!({}), true);
         let revoked = json!({"plugins": {"revoked": [model::id::Digest::of(b"a")]}});
         check("made meanwhile", revoked.clone(), false);
-        namespaces.seen().take(&object(json!({"displayName": "P", "plugins": {}})), &Health::new());
+        namespaces.seen().take(&object(json!({"displayName": "P", "plugins": {}})));
         check("as it was seen", json!({"displayName": "P"}), true);
         check("changed meanwhile", revoked, false);
         check("not valid: it may be repaired", json!({"displayName": 7}), true);

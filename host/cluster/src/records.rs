@@ -4,6 +4,7 @@ use crate::{
     callers::{Clients, refused},
     objects::{CREATED_BY, Seen},
     projects::Namespaces,
+    refusals::Refusals,
 };
 use futures::future::BoxFuture;
 use kinds::Lenient;
@@ -16,11 +17,11 @@ use model::{
     plan::Desired,
 };
 use resources::session::OperatingMode;
-use serde_json::json;
+use serde_json::{Value, json};
 use server::{
     problem::Problem,
-    records::Records,
-    sessions::{Caller, NewSession, SessionView, Sessions},
+    records::{Records, Refused},
+    sessions::{Caller, NewSession, SessionError, SessionView, Sessions},
     settings::Projects as _,
 };
 use std::sync::Arc;
@@ -28,11 +29,16 @@ use std::sync::Arc;
 pub(crate) struct Objects {
     clients: Arc<Clients>,
     namespaces: Arc<Namespaces>,
+    refusals: Arc<Refusals>,
 }
 
 impl Objects {
-    pub(crate) fn new(clients: Arc<Clients>, namespaces: Arc<Namespaces>) -> Self {
-        Self { clients, namespaces }
+    pub(crate) fn new(
+        clients: Arc<Clients>,
+        namespaces: Arc<Namespaces>,
+        refusals: Arc<Refusals>,
+    ) -> Self {
+        Self { clients, namespaces, refusals }
     }
 
     /// What was written is taken up at once, and again when the watch tells of it.
@@ -124,19 +130,39 @@ impl Records for Objects {
         })
     }
 
+    fn refused(&self, project: &ProjectName) -> Vec<Refused> {
+        self.refusals.of(project)
+    }
+
+    fn look<'a>(
+        &'a self,
+        caller: &'a Caller,
+        session: &'a SessionRef,
+    ) -> BoxFuture<'a, Result<Value, Problem>> {
+        Box::pin(async move {
+            self.namespaces.get(&session.project)?;
+            let kind = kinds::session();
+            let api = kinds::lenient(self.clients.of(caller)?, session.project.as_str(), &kind);
+            let found = api.get_opt(session.name.as_str()).await.map_err(|error| refused(&error))?;
+            let Lenient(mut object) = found.ok_or(SessionError::NotFound)?;
+            object.metadata.managed_fields = None;
+            serde_json::to_value(&object).map_err(|error| Problem::internal(error.to_string()))
+        })
+    }
+
     fn remove<'a>(
         &'a self,
-        sessions: &'a Sessions,
+        _sessions: &'a Sessions,
         caller: &'a Caller,
         session: &'a SessionRef,
     ) -> BoxFuture<'a, Result<(), Problem>> {
         Box::pin(async move {
-            sessions.get(session).await?;
             let api = kinds::lenient(self.clients.of(caller)?, session.project.as_str(), &kinds::session());
-            api.delete(session.name.as_str(), &DeleteParams::default())
-                .await
-                .map(|_| ())
-                .map_err(|error| refused(&error))
+            match api.delete(session.name.as_str(), &DeleteParams::default()).await {
+                Ok(_) => Ok(()),
+                Err(kube::Error::Api(answer)) if answer.code == 404 => Err(SessionError::NotFound.into()),
+                Err(error) => Err(refused(&error)),
+            }
         })
     }
 }

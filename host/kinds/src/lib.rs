@@ -1,12 +1,14 @@
 //! Our kinds to a client of Kubernetes. Objects are read as they are: one that is malformed must not stop the rest from being
 //! read.
 
+mod event;
 mod lenient;
 
 use kube::{
     Api, Client,
     core::{ApiResource, DynamicObject},
 };
+pub use event::{News, cut, event};
 pub use lenient::{Lenient, watch};
 
 pub const SESSION: &str = "AgenticSession";

@@ -4,6 +4,7 @@
 //! it). The first two are pure.
 
 mod draft;
+mod events;
 mod hands;
 mod judge;
 mod memory;
@@ -23,6 +24,7 @@ use crate::{
     server::Place,
     settings::{Settings, Timeouts},
 };
+use events::Events;
 use futures::{FutureExt, StreamExt, stream};
 pub(crate) use hands::Hands;
 pub(crate) use judge::Project;
@@ -85,6 +87,7 @@ enum TurnError {
 
 pub(crate) struct Sessions {
     hands: Hands,
+    events: Events,
     projects: Arc<Projects>,
     place: Arc<Place>,
     timeouts: Timeouts,
@@ -109,6 +112,7 @@ impl Sessions {
     ) -> Self {
         Self {
             hands,
+            events: Events::new(),
             projects,
             place,
             timeouts: settings.timeouts,
@@ -133,6 +137,7 @@ impl Sessions {
         let writer = Writer::new(kinds::session());
         let store = writer.as_reader();
         let (queue, queued) = mpsc::unbounded_channel();
+        let news = self.events.write(client.clone(), self.hands.leading(), &shutdown);
         // They are followed beside the turns: however many of those wait, what is seen is what there is.
         let follow = shutdown.or(async {
             tokio::join!(
@@ -159,7 +164,7 @@ impl Sessions {
                 .for_each(|_| async {})
                 .await;
         };
-        tokio::join!(follow, turns);
+        tokio::join!(follow, turns, news);
     }
 
     async fn until_read(&self, store: &Store<DynamicObject>) {
@@ -310,6 +315,7 @@ impl Sessions {
                         let session = format!("{}/{}", view.namespace, view.name);
                         let epoch = draft.status.epoch;
                         tracing::info!(session, uid = view.uid, %phase, reason, epoch, "decided");
+                        self.events.tell(view, &draft);
                     }
                     lock(&self.written).insert(view.uid.clone(), written);
                 }

@@ -49,6 +49,9 @@ pub struct Accepted {
     /// Bytes that the workspace may hold; `None`: the server's limit.
     #[serde(default)]
     pub workspace_bytes: Option<u64>,
+    /// On a cluster its files outlive the pod. One machine keeps every workspace.
+    #[serde(default)]
+    pub persistent: bool,
     /// For native programs, never for the runner.
     pub environment: BTreeMap<String, String>,
     /// Model requests of one run; `None`: the server's limit.

@@ -16,8 +16,11 @@ use crate::{
 };
 use confine::Covers;
 use engine::Engine;
-use model::{event::Event, id::RunId};
-use protocol::control::{FromRunner, FromServer, Request, VERSIONS};
+use model::{
+    event::{Event, RunEnd, RunEnded},
+    id::RunId,
+};
+use protocol::control::{FromRunner, FromServer, Request, RequestError, VERSIONS};
 use std::{collections::VecDeque, sync::Arc, time::Duration};
 use termination::Termination;
 use tokio::{
@@ -155,7 +158,11 @@ impl Parts {
             }
         };
         let epoch = binding.epoch;
-        let mut session = self.bind(binding).await?;
+        let link = self.link.clone();
+        let mut session = match self.bind(binding).await {
+            Err(SessionError::Unpack(why)) if why.is_final() => return refuse(&link, received, &why).await,
+            bound => bound?,
+        };
         session.next();
         loop {
             let message = tokio::select! {
@@ -208,8 +215,8 @@ impl Session {
             tracing::error!(%error, run = %current.run, "a run broke");
             let (run, turns) = (current.run.clone(), 0);
             let message = "the runner broke while it worked on this run".into();
-            let end = model::event::RunEnd::Internal;
-            self.agent.link.record(Event::RunEnded(model::event::RunEnded { run, end, message, turns }));
+            let end = RunEnd::Internal;
+            self.agent.link.record(Event::RunEnded(RunEnded { run, end, message, turns }));
         }
         self.current = None;
     }
@@ -230,8 +237,8 @@ impl Session {
             Some(current) if current.run == *run => drop(current.stop.send_replace(true)),
             _ if self.queue.contains(run) => {
                 self.queue.retain(|queued| queued != run);
-                let (run, end) = (run.clone(), model::event::RunEnd::Interrupted);
-                let ended = model::event::RunEnded { run, end, message: "".into(), turns: 0 };
+                let (run, end) = (run.clone(), RunEnd::Interrupted);
+                let ended = RunEnded { run, end, message: "".into(), turns: 0 };
                 self.agent.link.record(Event::RunEnded(ended));
             }
             _ => {}
@@ -284,6 +291,34 @@ impl Session {
         }
         goodbye(&self.agent.link).await;
         Ok(())
+    }
+}
+
+/// What the session is to begin with will never be a workspace: each of its runs ends with that.
+async fn refuse(
+    link: &Link,
+    received: &mut mpsc::UnboundedReceiver<FromServer>,
+    why: &UnpackError,
+) -> Result<(), SessionError> {
+    let why = telemetry::field::chain(why);
+    tracing::warn!(why, "the workspace cannot be made");
+    let mut ended = Vec::new();
+    loop {
+        match received.recv().await.ok_or(Ended::Closed)? {
+            FromServer::Run { run } if !ended.contains(&run) => {
+                let end = RunEnd::Other("WorkspaceInvalid".to_owned());
+                let message = why.as_str().into();
+                link.record(Event::RunEnded(RunEnded { run: run.clone(), end, message, turns: 0 }));
+                ended.push(run);
+            }
+            FromServer::Request { id, .. } => link.respond(id, Err(RequestError::Failed(why.clone()))),
+            FromServer::Drain { deadline_ms } => {
+                drop(timeout(Duration::from_millis(deadline_ms), link.settled()).await);
+                goodbye(link).await;
+                return Ok(());
+            }
+            _ => {}
+        }
     }
 }
 

@@ -283,16 +283,11 @@ impl Catalogue {
         self.0.changes.send_modify(|count| *count += 1);
     }
 
-    /// Health names what all see; of a project's own it says no more than that there is something.
+    /// Health names what all see; of a project's own its list of plugins tells.
     fn tell(&self, ruled: &Ruled) {
         let mut parts = BTreeMap::new();
         for (slot, verdict) in &ruled.verdicts {
-            let Some(why) = &verdict.refused else { continue };
-            if let Scope::Project(project) = &slot.scope {
-                let text = format!("some are refused: GET /api/projects/{project}/plugins says why");
-                parts.insert(format!("plugins of the project {project}"), text);
-                continue;
-            }
+            let Some(why) = verdict.refused.as_ref().filter(|_| !matches!(slot.scope, Scope::Project(_))) else { continue };
             let kept = if verdict.used.is_some() { "; its last good version stays in use" } else { "" };
             parts.insert(format!("plugin {}", slot.name), format!("{why}{kept}"));
         }

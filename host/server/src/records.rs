@@ -3,13 +3,26 @@
 
 use crate::{
     problem::Problem,
-    sessions::{Caller, NewSession, SessionView, Sessions},
+    sessions::{Caller, Decided, NewSession, SessionError, SessionView, Sessions},
 };
 use futures::future::BoxFuture;
 use model::{
-    id::{ProjectName, SessionRef},
+    Untrusted,
+    id::{ProjectName, SessionRef, SessionUid, UnixMillis},
     plan::Desired,
 };
+use serde_json::Value;
+
+/// A session that is on record and that this server does not run, as what it says is not accepted.
+#[derive(Debug, Clone)]
+pub struct Refused {
+    pub uid: SessionUid,
+    pub reference: SessionRef,
+    pub created_at: UnixMillis,
+    pub created_by: Untrusted,
+    /// Its phase, and why.
+    pub decided: Decided,
+}
 
 /// What changes the record of a session at a caller's word.
 pub trait Records: Send + Sync + 'static {
@@ -45,6 +58,23 @@ pub trait Records: Send + Sync + 'static {
         caller: &'a Caller,
         session: &'a SessionRef,
     ) -> BoxFuture<'a, Result<(), Problem>>;
+
+    /// What is on record and does not run.
+    fn refused(&self, _project: &ProjectName) -> Vec<Refused> {
+        Vec::new()
+    }
+
+    /// The record of a session that does not run here.
+    ///
+    /// # Errors
+    /// When there is none or the caller may not.
+    fn look<'a>(
+        &'a self,
+        _caller: &'a Caller,
+        _session: &'a SessionRef,
+    ) -> BoxFuture<'a, Result<Value, Problem>> {
+        Box::pin(async { Err(SessionError::NotFound.into()) })
+    }
 
     /// # Errors
     /// As [`Records::want`].

@@ -77,7 +77,7 @@ impl Sessions {
         self.0.create(who, project, new).await
     }
 
-    /// What was decided elsewhere about a session; makes it, of its object, where it is not there.
+    /// What was decided elsewhere about a session; makes it, of its object, where it is not there. Whether it is there then.
     ///
     /// # Errors
     /// When the name is taken by one that is on its way out, or the store is full.
@@ -86,7 +86,7 @@ impl Sessions {
         uid: &SessionUid,
         object: Option<Object>,
         decided: Decided,
-    ) -> Result<(), SessionError> {
+    ) -> Result<bool, SessionError> {
         self.0.take_up(uid, object, decided).await
     }
 

@@ -78,6 +78,9 @@ pub struct SessionState {
     /// What the session runs, from its first binding on.
     #[serde(default)]
     pub pins: Vec<PinnedPlugin>,
+    /// A runner was given the session once: its workspace is not what it began with any more.
+    #[serde(default)]
+    pub bound: bool,
     /// The last one.
     #[serde(default)]
     pub snapshot: Option<Snapshot>,

@@ -3,7 +3,10 @@
 use super::{allow_bypass, bash, doors::over_tcp, script, shown};
 use crate::world::{World, folder, open_approval, phase, session};
 use flate2::{Compression, write::GzEncoder};
-use model::{event::Stored, lifecycle::Phase};
+use model::{
+    event::{Event, Stored},
+    lifecycle::Phase,
+};
 use reqwest::Method;
 use serde_json::{Value, json};
 use std::{
@@ -297,6 +300,17 @@ async fn from_archive(world: &World, name: &str, archive: Vec<u8>) -> anyhow::Re
     Ok(world.settled(name).await)
 }
 
+/// At once, with the reason: trying again would change nothing.
+fn is_refused(name: &str, log: &[Stored]) {
+    let ended = log.iter().filter_map(|stored| match &stored.event {
+        Event::RunFinished(run) => Some((run.reason.word(), run.message.raw().contains("the archive"))),
+        Event::RunnerLost(lost) => Some((format!("lost: {}", lost.message.raw()), false)),
+        _ => None,
+    });
+    assert_eq!(ended.collect::<Vec<_>>(), [("WorkspaceInvalid".to_owned(), true)], "{name}: {:?}", shown(log));
+    assert_eq!(phase(log), Some(Phase::Failed), "{name}");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn an_archive_stays_in_its_workspace() -> anyhow::Result<()> {
     let world = World::up(&script(&[bash("find . -ls; cat */passwd passwd hard 2>&1")])).await;
@@ -312,8 +326,9 @@ async fn an_archive_stays_in_its_workspace() -> anyhow::Result<()> {
         ("long-name", entry(EntryType::GNULongName, "name", None, &[b'a'; 1 << 20])),
     ] {
         let log = from_archive(&world, name, packed(&[fine.clone(), bad].concat())).await?;
-        assert_eq!(phase(&log), Some(Phase::Failed), "{name}: {:?}", shown(&log));
+        is_refused(name, &log);
     }
+    is_refused("none", &from_archive(&world, "none", b"\x1f\x8b\x08 no archive".to_vec()).await?);
     assert!(!Path::new("/tmp/vteam-escaped").exists());
     let links = [
         fine,

@@ -6,6 +6,9 @@ use std::path::PathBuf;
 
 const HEADING: &str = "Which server, and as whom";
 
+/// Where vteam is installed unless somebody says otherwise.
+pub(crate) const SYSTEM_NAMESPACE: &str = "vteam-system";
+
 /// The one of the data folder, where none of these names another.
 #[derive(Debug, Args)]
 pub(crate) struct ServerArgs {
@@ -46,7 +49,7 @@ pub(crate) struct ServerArgs {
         help_heading = HEADING,
         env = "VTEAM_SYSTEM_NAMESPACE",
         value_name = "NAME",
-        default_value = "vteam-system",
+        default_value = SYSTEM_NAMESPACE,
         hide_env_values = true
     )]
     pub(crate) system_namespace: ProjectName,

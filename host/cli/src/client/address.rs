@@ -71,6 +71,7 @@ impl Address {
             // What became of the way there says more than that nothing came back on it.
             Self::Tunnel(tunnel) => match tunnel.trouble() {
                 Some(trouble) => format!("{tunnel}: {trouble}"),
+                None if refused(error).is_none() => format!("{tunnel}: {}; try again", cause(error)),
                 None => format!("{tunnel}: {}", tls(error, true)),
             },
         }

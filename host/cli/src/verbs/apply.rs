@@ -65,11 +65,12 @@ pub(super) async fn bring_back(
         .map_err(|e| Failure::of(Code::Failed, "what the session changed cannot be taken over", &e))?;
     show(settings, diff)?;
     let nothing = Applied::default();
+    let flags = &settings.flags;
     if changes.is_empty() {
         return Ok(nothing);
     }
     let Some(dir) = dir else {
-        hint(settings, &format!("keep them with: vteam sessions apply {name} --to FOLDER"))?;
+        hint(settings, &format!("keep them with: vteam sessions apply {name} --to FOLDER{flags}"))?;
         return Ok(nothing);
     };
     let folder = Folder::open(dir)
@@ -79,13 +80,13 @@ pub(super) async fn bring_back(
     let wanted = match consent {
         Consent::Given => true,
         Consent::Later => {
-            hint(settings, &format!("take them over with: vteam sessions apply {name}{to}"))?;
+            hint(settings, &format!("take them over with: vteam sessions apply {name}{to}{flags}"))?;
             return Ok(nothing);
         }
         Consent::Ask(lines) => confirmed(settings, &format!("Apply to {}?", dir.display()), lines).await?,
     };
     if !wanted {
-        hint(settings, &format!("not applied; later: vteam sessions apply {name}{to}"))?;
+        hint(settings, &format!("not applied; later: vteam sessions apply {name}{to}{flags}"))?;
         return Ok(nothing);
     }
     let (ready, left_out) = prepare(client, name, changes, &folder).await?;

@@ -24,6 +24,9 @@ pub(super) fn run(settings: &Settings, args: &InstallArgs) -> Outcome {
             "installing is kubectl's: vteam install --render --registry PREFIX | kubectl apply --server-side -f -",
         ));
     }
+    if matches!(args.overlay, Overlay::Production) && args.registry == REGISTRY {
+        warn("the images are of registry.example, which is nowhere: give --registry PREFIX");
+    }
     let text = rendered(args.overlay, args.namespace.as_str(), &args.registry);
     if !settings.output.json {
         return settings.output.text(&text);
@@ -32,6 +35,11 @@ pub(super) fn run(settings: &Settings, args: &InstallArgs) -> Outcome {
         .map_err(|e| Failure::of(Code::Failed, "the manifests of this build are no YAML", &e))?;
     // kubectl takes a list as it takes the documents.
     settings.output.json(&json!({ "apiVersion": "v1", "kind": "List", "items": items }))
+}
+
+#[expect(clippy::print_stderr, reason = "stdout is for kubectl")]
+fn warn(text: &str) {
+    eprintln!("vteam: {text}");
 }
 
 fn rendered(overlay: Overlay, namespace: &str, registry: &str) -> String {

@@ -145,7 +145,7 @@ async fn add(settings: &Settings, file: &Path) -> Outcome {
     let id = render::line(&cell(&plugin, "/id"), 128);
     let next = match cell(&plugin, "/state").raw() {
         "granted" => String::new(),
-        _ => format!("; it can do nothing until: vteam plugins approve {id}"),
+        _ => format!("; it can do nothing until: vteam plugins approve {id}{}", settings.flags),
     };
     settings.output.text(&format!("added {id}{next}\n"))
 }

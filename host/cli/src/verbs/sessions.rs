@@ -30,7 +30,7 @@ pub(super) async fn run(settings: &Settings, verb: SessionsVerb) -> Outcome {
         SessionsVerb::Attach { name } => attach(&client, output, &name).await,
         SessionsVerb::Send { name, message } => {
             let run = client.message(&name, &message).await?;
-            done(output, &run, &format!("sent; see: vteam sessions logs -f {name}"))
+            done(output, &run, &format!("sent; see: vteam sessions logs -f {name}{}", client.flags()))
         }
         SessionsVerb::Approve { name, id: None, .. } => pending(&client, output, &name).await,
         SessionsVerb::Approve { name, id: Some(id), session, deny } => {

@@ -1,13 +1,11 @@
 //! What a ConfigMap is told became of its plugins: as an annotation of it, and as an Event.
 
 use super::packages::{Map, package};
-use k8s_openapi::{
-    api::{
-        core::v1::{ConfigMap, ObjectReference},
-        events::v1::Event,
-    },
-    apimachinery::pkg::apis::meta::v1::{MicroTime, ObjectMeta},
+use k8s_openapi::api::{
+    core::v1::{ConfigMap, ObjectReference},
+    events::v1::Event,
 };
+use kinds::{News, cut};
 use kube::{
     Api, Client,
     api::{Patch, PatchParams, PostParams},
@@ -24,8 +22,6 @@ const MANAGER: &str = "vteam-server";
 const WHY: usize = 400;
 /// Bytes of the annotation; all annotations of an object have 256 KiB.
 const SAID: usize = 32 * 1024;
-/// Bytes of an Event's note, as the API server permits it.
-const NOTE: usize = 1024;
 
 /// What is said of a ConfigMap.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -85,15 +81,6 @@ fn of(verdict: &Verdict, problem: impl Fn(&Plugin) -> Option<String>) -> (String
     }
 }
 
-fn cut(mut text: String, bytes: usize) -> String {
-    if text.len() > bytes {
-        let end = (0..=bytes.saturating_sub(4)).rev().find(|at| text.is_char_boundary(*at)).unwrap_or(0);
-        text.truncate(end);
-        text.push('…');
-    }
-    text
-}
-
 /// Says it. An Event that is not taken is no reason to say it again: the annotation stays.
 pub(super) async fn say(
     client: &Client,
@@ -121,38 +108,23 @@ pub(super) async fn say(
 }
 
 fn event(namespace: &str, name: &str, uid: &str, said: &Said) -> Event {
-    let now = jiff::Timestamp::now();
     // What is wrong is what is looked for.
     let lines = said.text.lines().filter(|line| !said.refused || !line.contains(": in use: "));
-    let note = cut(lines.collect::<Vec<_>>().join("\n"), NOTE);
-    let (reason, kind) =
-        if said.refused { ("PluginRefused", "Warning") } else { ("PluginAdmitted", "Normal") };
-    // Nanoseconds: two of one object never have one name.
-    let stamp = format!("{:x}", now.as_nanosecond());
-    let kept: String = name.chars().take(200).collect();
-    Event {
-        metadata: ObjectMeta {
-            name: Some(format!("{}.{stamp}", kept.trim_end_matches(['.', '-']))),
-            namespace: Some(namespace.to_owned()),
-            ..ObjectMeta::default()
-        },
-        regarding: Some(ObjectReference {
-            api_version: Some("v1".to_owned()),
-            kind: Some("ConfigMap".to_owned()),
-            name: Some(name.to_owned()),
-            namespace: Some(namespace.to_owned()),
-            uid: Some(uid.to_owned()),
-            ..ObjectReference::default()
-        }),
-        action: Some("Admit".to_owned()),
-        reason: Some(reason.to_owned()),
-        note: Some(note),
-        type_: Some(kind.to_owned()),
-        event_time: Some(MicroTime(now)),
-        reporting_controller: Some("vteam.ambient-code/server".to_owned()),
-        reporting_instance: Some(MANAGER.to_owned()),
-        ..Event::default()
-    }
+    let news = News {
+        warning: said.refused,
+        reason: if said.refused { "PluginRefused" } else { "PluginAdmitted" }.to_owned(),
+        action: "Admit",
+        note: lines.collect::<Vec<_>>().join("\n"),
+    };
+    let of = ObjectReference {
+        api_version: Some("v1".to_owned()),
+        kind: Some("ConfigMap".to_owned()),
+        name: Some(name.to_owned()),
+        namespace: Some(namespace.to_owned()),
+        uid: Some(uid.to_owned()),
+        ..ObjectReference::default()
+    };
+    kinds::event(of, MANAGER, news)
 }
 
 #[cfg(test)]
@@ -202,12 +174,5 @@ mod tests {
         check("the last good one", verdict(used(json!([])), Some("cut")), None, text, true);
         let text = "acme.a 1.0.0 DIGEST is of no use: too large";
         check("not compiled", verdict(used(json!([])), None), Some("too large"), text, true);
-    }
-
-    #[test]
-    fn long_ones_are_cut() {
-        let text = cut("é".repeat(600), NOTE);
-        assert!(text.len() <= NOTE && text.ends_with('…'), "{}", text.len());
-        assert_eq!(cut("short".to_owned(), NOTE), "short");
     }
 }

@@ -43,6 +43,10 @@ impl Hands {
         Self { client, leading, images, metrics, accounts: Mutex::default() }
     }
 
+    pub(crate) const fn leading(&self) -> &Leading {
+        &self.leading
+    }
+
     /// The pod of this epoch: made now, or before.
     ///
     /// # Errors
@@ -57,7 +61,7 @@ impl Hands {
         if let Err(error) = self.account(&view.namespace).await {
             return refused(error);
         }
-        if wish.persistent {
+        if wish.accepted.persistent {
             match self.claim(view, wish).await {
                 Ok(None) => {}
                 Ok(Some(lost)) => return Ok(Err(lost)),

@@ -1,7 +1,7 @@
 //! What a session's specification comes to under its project's policy: the same function that the server uses.
 
 use super::view::View;
-use model::limits::Limits;
+use model::{event::Warning, limits::Limits};
 use resources::{
     Accepted, ProcessNetwork, ProjectPolicy, ProjectSettingsSpec, Source,
     session::{
@@ -14,8 +14,6 @@ use resources::{
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Wish {
     pub(crate) accepted: Accepted,
-    /// The workspace outlives its pods.
-    pub(crate) persistent: bool,
     pub(crate) resources: Resources,
     pub(crate) overrides: ResourceOverrides,
 }
@@ -99,14 +97,22 @@ pub(crate) fn judge(view: &View, project: &Project) -> Judged {
 fn wish(posted: &Posted, policy: &ProjectPolicy) -> Result<Wish, String> {
     let resources = posted.spec.resources.clone().unwrap_or_default();
     let overrides = posted.spec.resource_overrides.clone().unwrap_or_default();
-    let persistent = posted.spec.workspace.as_ref().is_some_and(|workspace| workspace.persistent);
     let mut accepted = posted.clone().accept(policy).map_err(|error| error.to_string())?;
     if matches!(accepted.workspace, Source::Dir { .. } | Source::InPlace { .. }) {
         return Err("spec.workspace.dir: is a folder of one machine, which a cluster does not have: upload it as an archive"
             .to_owned());
     }
     accepted.warnings.retain(|warning| !session::OF_ONE_MACHINE.contains(&warning.reason.as_str()));
-    Ok(Wish { accepted, persistent, resources, overrides })
+    let mut wish = Wish { accepted, resources, overrides };
+    let (wanted, given) = (wish.resources.storage.as_ref().map(|storage| storage.units()), wish.workspace_bytes());
+    if wanted.is_some_and(|wanted| wanted > given) {
+        let message = format!(
+            "resources.storage is more than a workspace may have here, and {} MiB is what it gets",
+            given >> 20
+        );
+        wish.accepted.warnings.push(Warning { reason: "StorageLimited".to_owned(), message: message.into() });
+    }
+    Ok(wish)
 }
 
 /// What no project could allow more than.

@@ -134,7 +134,7 @@ fn runner(wish: &Wish, server: &Server, images: &Images) -> Container {
         security_context: Some(security()),
         // The last lines of its log say why it ended; they become the session's message.
         termination_message_policy: Some("FallbackToLogsOnError".to_owned()),
-        volume_mounts: Some(volumes::of_runner(wish.persistent)),
+        volume_mounts: Some(volumes::of_runner(wish.accepted.persistent)),
         ..Container::default()
     }
 }
@@ -147,7 +147,7 @@ fn tools(wish: &Wish, images: &Images) -> Container {
         command: Some(command::tools(wish)),
         resources: Some(place::tools(&wish.resources, &wish.overrides)),
         security_context: Some(security()),
-        volume_mounts: Some(volumes::of_tools(wish.persistent)),
+        volume_mounts: Some(volumes::of_tools(wish.accepted.persistent)),
         ..Container::default()
     }
 }

@@ -195,8 +195,8 @@ impl<'a> Turn<'a> {
     /// Brings the phase to where the session's runs are.
     fn follow(&mut self) {
         let Some(work) = &self.facts.view.work else { return };
-        // A runner has begun, whatever became of it since.
-        if work.phase.is_some() {
+        // Whatever became of its runner since.
+        if work.workspace_used.unwrap_or(work.phase.is_some()) {
             self.draft.status.workspace_used = Some(true);
         }
         for trigger in word::triggers(self.draft.phase(), self.draft.status.epoch, work) {
@@ -278,7 +278,7 @@ impl<'a> Turn<'a> {
             return Round::Acted;
         }
         // Two pods would write to one volume.
-        let before = self.facts.pods.iter().filter(|pod| wish.persistent && pod.epoch < epoch.0);
+        let before = self.facts.pods.iter().filter(|pod| wish.accepted.persistent && pod.epoch < epoch.0);
         let ending = before.filter(|pod| self.facts.now < self.given_up(pod));
         if let Some(until) = ending.map(|pod| self.given_up(pod)).max() {
             self.come_back(until);
@@ -316,7 +316,7 @@ impl<'a> Turn<'a> {
 
     /// A new pod would have an empty one.
     fn is_workspace_lost(&self, wish: &Wish) -> bool {
-        !wish.persistent && self.draft.status.workspace_used == Some(true)
+        !wish.accepted.persistent && self.draft.status.workspace_used == Some(true)
     }
 
     /// The runner did not come in time.

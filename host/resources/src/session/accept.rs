@@ -96,6 +96,7 @@ impl Posted {
             inactivity: inactivity_timeout.map(Duration::from_secs).or(policy.inactivity),
             stop_on_run_finished,
             retention: ttl_seconds_after_finished.map(Duration::from_secs).or(policy.retention),
+            persistent: workspace.as_ref().is_some_and(|workspace| workspace.persistent),
             workspace: source(workspace, &mut problems),
             workspace_bytes: policy.max_workspace_bytes,
             environment: environment(environment_variables, &mut problems),
@@ -217,7 +218,6 @@ fn turns(wanted: Option<u32>, problems: &mut Problems) -> Option<u32> {
 }
 
 fn source(workspace: Option<Workspace>, problems: &mut Problems) -> Source {
-    // One machine keeps every workspace, and a cluster's operator reads the wish from the object.
     let Workspace { dir, archive, persistent: _ } = workspace.unwrap_or_default();
     match (dir, archive) {
         (None, None) => Source::Empty,

@@ -1,6 +1,6 @@
 //! What a session needs of the machine that it runs on, and where in a cluster it may run.
 
-use crate::{quantity::Quantity, schema};
+use crate::{quantity::Quantity, rules, schema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -41,7 +41,10 @@ pub struct Resources {
     pub storage: Option<Quantity>,
     /// Image in which native programs run: any with a shell at `/bin/sh`. Absent: the one that comes with the operator.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schemars(length(min = 1, max = 512))]
+    #[schemars(
+        length(min = 1, max = 512),
+        extend("x-kubernetes-validations" = rules::text(rules::IMAGE, rules::AN_IMAGE))
+    )]
     pub tools_image: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub gpu: Option<Gpu>,

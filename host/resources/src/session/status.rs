@@ -184,6 +184,10 @@ pub struct Work {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 2048))]
     pub message: Option<String>,
+    /// A runner was given the session: what it began with is not what its workspace holds any more. Absent: of a server that
+    /// does not say.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub workspace_used: Option<bool>,
     /// When the run under way has used its time; absent while it waits for a person.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "schema::time")]

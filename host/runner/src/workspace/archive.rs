@@ -77,6 +77,17 @@ pub enum UnpackError {
     File(#[from] FileError),
 }
 
+impl UnpackError {
+    /// Whether it is the archive's fault, so that it will never be unpacked.
+    #[must_use]
+    pub fn is_final(&self) -> bool {
+        match self {
+            Self::Archive(_) | Self::TooLarge(_) | Self::LongName | Self::Outside => true,
+            Self::File(_) => false,
+        }
+    }
+}
+
 /// Makes the files, folders and links of an archive below `root`. Links that lead out of it, special files and git's own are
 /// left out.
 ///

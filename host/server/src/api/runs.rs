@@ -98,6 +98,12 @@ pub(crate) async fn run(
     let before = *api.sessions.store().tail(&view.record.uid).await?.borrow();
     let answered: Vec<AskId> = input.resume.iter().map(|entry| entry.interrupt_id.clone()).collect();
     let (run, message) = if input.resume.is_empty() {
+        if view.workspace_gone {
+            return Err(Problem::conflict(
+                "its workspace ended with its pod, and nothing can go on in it: start a new session, with \
+                 workspace.persistent where one is to take further messages after it came to rest",
+            ));
+        }
         api.records.wake(&api.sessions, &caller, &session).await?;
         let (run, message) = api.sessions.send(&caller, &session, content(&input)?).await?;
         (run, Some(message))

@@ -9,12 +9,13 @@ use super::{
 use crate::{
     access, audit,
     problem::Problem,
-    sessions::{Caller, NewSession, SessionView},
+    records::Refused,
+    sessions::{Caller, NewSession, SessionError, SessionView},
     settings::Project,
 };
 use axum::{Extension, Json, extract::State, http::StatusCode};
 use model::{
-    id::{ProjectName, SessionName},
+    id::{ProjectName, SessionName, SessionUid, UnixMillis},
     lifecycle::Phase,
     plan::Desired,
 };
@@ -32,8 +33,43 @@ pub(crate) async fn list(
     Query(page): Query<Page>,
 ) -> Result<Json<Value>, Problem> {
     api.projects.get(&path.project)?;
-    let views = api.sessions.list(&path.project).await?;
-    Ok(Json(page.cut(views, |view| view.record.uid.to_string(), |view| view::session(&view))?))
+    let taken = api.sessions.list(&path.project).await?.into_iter().map(|view| Row::Taken(Box::new(view)));
+    let mut rows: Vec<Row> = taken.collect();
+    let refused = api.records.refused(&path.project);
+    if !refused.is_empty() {
+        rows.extend(refused.into_iter().map(Row::Refused));
+        rows.sort_by_key(|row| std::cmp::Reverse(row.created_at()));
+    }
+    Ok(Json(page.cut(rows, |row| row.uid().to_string(), |row| row.show())?))
+}
+
+/// A session of a list.
+enum Row {
+    Taken(Box<SessionView>),
+    Refused(Refused),
+}
+
+impl Row {
+    fn uid(&self) -> &SessionUid {
+        match self {
+            Self::Taken(view) => &view.record.uid,
+            Self::Refused(refused) => &refused.uid,
+        }
+    }
+
+    fn created_at(&self) -> UnixMillis {
+        match self {
+            Self::Taken(view) => view.record.created_at,
+            Self::Refused(refused) => refused.created_at,
+        }
+    }
+
+    fn show(&self) -> Value {
+        match self {
+            Self::Taken(view) => view::session(view),
+            Self::Refused(refused) => view::refused(refused),
+        }
+    }
 }
 
 /// Starts a session: an AgenticSession, or its `spec` alone.
@@ -147,8 +183,16 @@ async fn possible(api: &Api, project: &Project, spec: &Accepted) -> Result<(), P
 #[utoipa::path(get, path = "/api/projects/{project}/agentic-sessions/{session}", tag = "sessions",
     params(("project" = String, Path), ("session" = String, Path)),
     responses((status = 200, body = AgenticSession), (status = 404, body = Problem)))]
-pub(crate) async fn get(State(api): State<Api>, Session(session): Session) -> Result<Json<Value>, Problem> {
-    Ok(Json(view::session(&api.sessions.get(&session).await?)))
+pub(crate) async fn get(
+    State(api): State<Api>,
+    Extension(caller): Extension<Caller>,
+    Session(session): Session,
+) -> Result<Json<Value>, Problem> {
+    match api.sessions.get(&session).await {
+        Ok(view) => Ok(Json(view::session(&view))),
+        Err(SessionError::NotFound) => Ok(Json(api.records.look(&caller, &session).await?)),
+        Err(error) => Err(error.into()),
+    }
 }
 
 /// Ends the session's runner and removes everything of it.

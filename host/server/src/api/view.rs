@@ -1,6 +1,6 @@
 //! A session as an object of its kind, with its status.
 
-use crate::sessions::SessionView;
+use crate::{records::Refused, sessions::SessionView};
 use model::{event::Warning, id::UnixMillis, render};
 use resources::API_VERSION;
 use serde_json::{Value, json};
@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 const CREATED_BY: &str = "vteam.ambient-code/created-by";
 
 pub(super) fn session(view: &SessionView) -> Value {
-    let SessionView { record, accepted, connected, pending } = view;
+    let SessionView { record, accepted, connected, pending, workspace_gone: _ } = view;
     let state = &record.state;
     let settled = state.phase.is_settled().then(|| time(state.rests_since()));
     let totals = &state.totals;
@@ -48,6 +48,27 @@ pub(super) fn session(view: &SessionView) -> Value {
             "plugins": state.pins,
             "snapshot": state.snapshot,
             "conditions": accepted.warnings.iter().map(|warning| condition(warning, record.created_at)).collect::<Vec<_>>(),
+        },
+    })
+}
+
+/// One that does not run, as a list shows it: without what it says, which may be long.
+pub(super) fn refused(refused: &Refused) -> Value {
+    let Refused { uid, reference, created_at, created_by, decided } = refused;
+    json!({
+        "apiVersion": API_VERSION,
+        "kind": "AgenticSession",
+        "metadata": {
+            "name": reference.name,
+            "namespace": reference.project,
+            "uid": uid,
+            "creationTimestamp": time(*created_at),
+            "annotations": {CREATED_BY: created_by},
+        },
+        "status": {
+            "phase": decided.phase,
+            "reason": decided.reason,
+            "message": render::line(&decided.message, 2000),
         },
     })
 }

@@ -273,9 +273,10 @@ impl Actor {
     }
 
     fn view(&self) -> SessionView {
-        let record = self.record.clone();
-        let connected = self.link.is_some();
-        SessionView { record, accepted: self.accepted.clone(), connected, pending: self.story.pending.len() }
+        let mut record = self.record.clone();
+        self.tell_start(&mut record.state);
+        let (connected, pending) = (self.link.is_some(), self.story.pending.len());
+        self.registry.view(record, self.accepted.clone(), connected, pending)
     }
 
     /// A change of the state as it is, with active time counted up to now.

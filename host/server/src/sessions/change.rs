@@ -238,6 +238,7 @@ mod tests {
             settled: vec![],
             totals: Totals::default(),
             pins: vec![],
+            bound: false,
             snapshot: None,
         }
     }

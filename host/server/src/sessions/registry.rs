@@ -171,17 +171,17 @@ impl Registry {
         self.ask(&uid, |reply| Command::View { reply }).await
     }
 
-    /// Makes the session if it is not there, and hands on what was decided about it.
+    /// Makes the session if it is not there, and hands on what was decided about it. Whether it is there then.
     pub(super) async fn take_up(
         self: &Arc<Self>,
         uid: &SessionUid,
         object: Option<Object>,
         decided: Decided,
-    ) -> Result<(), SessionError> {
+    ) -> Result<bool, SessionError> {
         if self.store.session_by_uid(uid).await?.is_none() {
             let begins = |object: &Object| !object.ran;
             let Some(Object { reference, created_by, spec, .. }) = object.filter(begins) else {
-                return Ok(());
+                return Ok(false);
             };
             let kept = match self.keep_archive(uid, &reference.project, &spec).await {
                 Ok(()) => true,
@@ -197,11 +197,11 @@ impl Registry {
                 created => drop(created?),
             }
             self.tell(uid, Command::Decided { decided: Box::new(decided), spec: None }).await;
-            return Ok(());
+            return Ok(true);
         }
         let spec = object.map(|object| Box::new(object.spec));
         self.tell(uid, Command::Decided { decided: Box::new(decided), spec }).await;
-        Ok(())
+        Ok(true)
     }
 
     /// What the session starts from is kept with it, if it is its project's.
@@ -258,6 +258,19 @@ impl Registry {
         Ok((record, events))
     }
 
+    pub(super) fn view(
+        &self,
+        record: SessionRecord,
+        accepted: Accepted,
+        connected: bool,
+        pending: usize,
+    ) -> SessionView {
+        // One machine keeps every workspace.
+        let ends_with_pod = matches!(self.life, Life::Followed(_)) && !accepted.persistent;
+        let workspace_gone = ends_with_pod && record.state.bound && record.state.phase.is_settled();
+        SessionView { record, accepted, connected, pending, workspace_gone }
+    }
+
     pub(super) async fn list(
         self: &Arc<Self>,
         project: Option<&ProjectName>,
@@ -267,7 +280,7 @@ impl Registry {
             let handle = lock(&self.actors).get(&record.uid).filter(|handle| !handle.is_closed()).cloned();
             let view = match handle {
                 Some(_) => self.ask(&record.uid, |reply| Command::View { reply }).await,
-                None => view(record, false, 0),
+                None => accepted(&record).map(|accepted| self.view(record, accepted, false, 0)),
             };
             match view {
                 Ok(view) => views.push(view),
@@ -359,6 +372,7 @@ fn first_state(spec: &Accepted, at: UnixMillis) -> SessionState {
         settled: vec![],
         totals: Totals::default(),
         pins: vec![],
+        bound: false,
         snapshot: None,
     }
 }
@@ -371,15 +385,6 @@ pub(super) fn queued(sent_by: &Untrusted, content: Vec<Block>) -> Queued {
         content,
         sent_by: sent_by.clone(),
     }
-}
-
-pub(super) fn view(
-    record: SessionRecord,
-    connected: bool,
-    pending: usize,
-) -> Result<SessionView, SessionError> {
-    let accepted = accepted(&record)?;
-    Ok(SessionView { record, accepted, connected, pending })
 }
 
 pub(super) fn accepted(record: &SessionRecord) -> Result<Accepted, SessionError> {

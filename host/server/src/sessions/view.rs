@@ -44,6 +44,8 @@ pub struct SessionView {
     pub connected: bool,
     /// Approvals and questions that wait.
     pub pending: usize,
+    /// It rests, and its workspace ended with its pod: a further run would have none to go on in.
+    pub workspace_gone: bool,
 }
 
 /// Times and limits that somebody decided.

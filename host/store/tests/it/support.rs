@@ -43,6 +43,7 @@ pub(crate) fn state() -> SessionState {
         settled: vec![],
         totals: Default::default(),
         pins: vec![],
+        bound: false,
         snapshot: None,
     }
 }

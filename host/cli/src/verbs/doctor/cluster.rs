@@ -21,6 +21,7 @@ use kube::{
     api::{ListParams, PostParams},
 };
 use model::id::ProjectName;
+use serde_json::Value;
 
 /// Of a namespace: that it is a project.
 const LABEL: &str = "vteam.ambient-code/project";
@@ -171,7 +172,17 @@ async fn access(context: &Context, credential: Credential) -> Vec<Finding> {
         Err(failure) => found.push(Finding::new("degraded", false, failure.to_string())),
     }
     found.extend(settings(context, &client).await);
+    found.extend(plugins(&client).await);
     found
+}
+
+/// What of the project's is not in use as it is.
+async fn plugins(client: &Client) -> Option<Finding> {
+    let refused = client.refused_plugins().await.ok()?;
+    let named = |one: &Value| format!("{} ({})", cell(one, "/file").into_raw(), cell(one, "/why").into_raw());
+    let named: Vec<String> = refused.iter().map(named).collect();
+    let told = || Finding::new("plugins", false, format!("refused: {}", named.join("; ")));
+    (!named.is_empty()).then(told)
 }
 
 /// What the server takes the project for, which one may ask without being let to see the namespace.

@@ -3,7 +3,7 @@ use crate::sessions::judge::{Project, judge};
 use resources::ProjectPolicy;
 use serde_json::{Value, json};
 
-fn made(spec: Value) -> Value {
+fn judged(spec: Value) -> (View, Wish) {
     let object = serde_json::from_value(json!({
         "apiVersion": resources::API_VERSION, "kind": "AgenticSession",
         "metadata": {"name": "fix", "namespace": "p", "uid": "0d6b9a2e-1f0c-4d4f-8f0e-0a6c4d1f2b3c", "resourceVersion": "1"},
@@ -12,6 +12,11 @@ fn made(spec: Value) -> Value {
     let view = View::read(&object.unwrap()).unwrap();
     let policy = ProjectPolicy::try_from(resources::ProjectSettingsSpec::default()).unwrap();
     let wish = judge(&view, &Project::Policy(Box::new(policy))).wish.unwrap();
+    (view, wish)
+}
+
+fn made(spec: Value) -> Value {
+    let (view, wish) = judged(spec);
     let server = Server {
         url: "https://10.96.3.4:8443".to_owned(),
         name: "vteam-server.vteam-system.svc".to_owned(),
@@ -64,6 +69,16 @@ fn the_credential_is_the_runners_alone() {
         let text = spec["containers"].to_string();
         assert!(!text.contains("fix") && !text.contains("0d6b9a2e"), "{text}");
     }
+}
+
+#[test]
+fn what_is_cut_is_said() {
+    let warned = |storage: &str| {
+        let (_, wish) = judged(json!({"prompt": "a", "resources": {"storage": storage}}));
+        wish.accepted.warnings.into_iter().map(|warning| warning.reason).collect::<Vec<_>>()
+    };
+    assert_eq!(warned("1Ti"), ["StorageLimited"]);
+    assert_eq!(warned("1Gi"), [""; 0]);
 }
 
 #[test]

@@ -29,7 +29,7 @@ const TOKEN_SECONDS: i64 = 3600;
 pub(super) fn of(uid: &str, wish: &Wish) -> Vec<Volume> {
     let mut volumes =
         vec![empty(SHARED, SHARED_BYTES), credential(), empty(HOME, HOME_BYTES), empty(TMP, TMP_BYTES)];
-    if wish.persistent {
+    if wish.accepted.persistent {
         let claim = PersistentVolumeClaimVolumeSource { claim_name: base_name(uid), read_only: None };
         let (name, persistent_volume_claim) = (KEPT.to_owned(), Some(claim));
         volumes.push(Volume { name, persistent_volume_claim, ..Volume::default() });

@@ -381,6 +381,11 @@ fn a_workspace_that_went_with_its_pod_is_said_to_be_lost() {
     assert_eq!((done.phase, done.reason.as_str()), (Phase::Failed, "WorkspaceLost"));
     assert_eq!(woken.status["observedWork"], 25);
     assert!(woken.turn().outcome.write.is_none());
+    // One that failed before any runner was given it has lost nothing.
+    let mut unused = lost();
+    unused.status = json!({"phase": "Failed", "epoch": 1, "observedWork": 20,
+        "work": {"seq": 25, "woken": 25, "hasWork": true, "workspaceUsed": false}});
+    assert_eq!(unused.turn().created, [2]);
 }
 
 #[test]

@@ -128,6 +128,7 @@ impl Actor {
         let plugins: Vec<_> = material.plugins.iter().map(pin).collect();
         let mut change = self.change();
         change.state.pins.clone_from(&plugins);
+        change.state.bound = true;
         let epoch = change.state.epoch;
         change.push(Event::RunnerBound(RunnerBound { epoch, runner_version: version.into(), plugins }));
         if change.state.run.is_some() {

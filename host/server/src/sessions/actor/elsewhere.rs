@@ -7,16 +7,18 @@ use crate::sessions::{
     seams::{Decided, Life},
 };
 use model::{
-    id::{Epoch, UnixMillis},
+    id::{Epoch, SessionRef, UnixMillis},
     lifecycle::Phase,
     plan::{Action, Runner},
     render,
 };
+use protocol::control::Ask;
 use resources::{
     Accepted,
     session::status::{ServerStatus, Usage, Work},
 };
 use std::time::Duration;
+use store::SessionState;
 
 const MESSAGE_CHARACTERS: usize = 2000;
 const RESULT_CHARACTERS: usize = 4000;
@@ -82,6 +84,17 @@ impl Actor {
         actions
     }
 
+    /// How far its runner is before it has dialled in is known to whoever starts it.
+    pub(super) fn tell_start(&self, state: &mut SessionState) {
+        let is_start = |phase| matches!(phase, Phase::Pending | Phase::Creating);
+        let Some(decided) = self.decided.as_ref().filter(|decided| is_start(decided.phase)) else { return };
+        if is_start(state.phase) {
+            state.phase = decided.phase;
+            state.reason.clone_from(&decided.reason);
+            state.message.clone_from(&decided.message);
+        }
+    }
+
     fn own(&self) -> Own {
         let state = &self.record.state;
         let active = self.active_since.map_or(Duration::ZERO, |since| since.elapsed());
@@ -131,7 +144,8 @@ impl Actor {
             connected_epoch: connected,
             phase: said,
             reason: said.map(|_| state.reason.word()),
-            message: said.map(|_| render::line(&state.message, MESSAGE_CHARACTERS)).filter(|m| !m.is_empty()),
+            message: said.map(|_| self.message()).filter(|message| !message.is_empty()),
+            workspace_used: Some(state.bound),
             deadline: self.deadline().and_then(time),
             idle_since: state.idle_since.filter(|_| state.run.is_none()).and_then(time),
         };
@@ -157,6 +171,19 @@ impl Actor {
                 .filter(|r| settled && !r.is_empty()),
             ..ServerStatus::default()
         }
+    }
+
+    /// Whoever looks at the object alone is told, too, what it waits for and how to answer.
+    fn message(&self) -> String {
+        let said = render::line(&self.record.state.message, MESSAGE_CHARACTERS);
+        let Some(ask) = self.story.pending.first().filter(|_| said.is_empty()) else { return said };
+        let SessionRef { project, name } = &self.record.reference;
+        let (verb, more) = match ask {
+            Ask::Approval(_) => ("approve", ""),
+            Ask::Question(_) => ("answer", " TEXT"),
+        };
+        let (waiting, id) = (self.story.pending.len(), ask.id());
+        format!("{waiting} waiting: vteam sessions {verb} {name} {id}{more} --project {project}")
     }
 
     /// When the run under way has used its time, if it goes on as it does.

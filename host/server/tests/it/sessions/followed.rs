@@ -86,6 +86,9 @@ async fn a_session_is_carried_through_the_loss_of_its_runner() {
     let world = World::followed(operator.clone()).await;
     operator.decide(&world, Phase::Pending, 0, Desired::Run).await;
     operator.decide(&world, Phase::Creating, 1, Desired::Run).await;
+    let session = SessionRef { project: "p".parse().unwrap(), name: "s".parse().unwrap() };
+    let view = world.view(&session).await;
+    assert_eq!((view.record.state.message.raw(), view.workspace_gone), ("as decided", false));
     {
         let mut first = Fake::bound(&world.socket, "pod").await.unwrap();
         let run = first.open_run().await.unwrap();
@@ -93,6 +96,7 @@ async fn a_session_is_carried_through_the_loss_of_its_runner() {
         let status = operator.until(|work| work.phase == Some(Phase::Running)).await;
         let work = status.work.unwrap();
         assert_eq!((work.connected_epoch, work.has_work, work.deadline.is_some()), (Some(1), true, true));
+        assert_eq!(work.workspace_used, Some(true));
     }
     operator.until(|work| work.connected_epoch.is_none()).await;
     // The process that comes next is not counted yet: it must not speak as the one before it.
@@ -112,7 +116,7 @@ async fn a_session_is_carried_through_the_loss_of_its_runner() {
     for line in ["bound 1", "lost 1", "bound 2", "run.finished Completed"] {
         assert!(told.iter().any(|told| told == line), "{line}: {told:#?}");
     }
-    let session = SessionRef { project: "p".parse().unwrap(), name: "s".parse().unwrap() };
+    assert!(world.view(&session).await.workspace_gone);
     operator.decide(&world, Phase::Completed, 2, Desired::Delete).await;
     world.until_removed(&session).await;
     world.verify();
@@ -150,6 +154,7 @@ async fn a_session_from_another_projects_archive_fails_at_once() {
     operator.decide_of(from.clone(), &world, Phase::Creating, 1, Desired::Run).await;
     let work = operator.until(|work| work.phase == Some(Phase::Failed)).await.work.unwrap();
     assert_eq!((work.reason.as_deref(), work.has_work), (Some("WorkspaceMissing"), false));
+    assert_eq!(work.workspace_used, Some(false));
     assert!(work.message.unwrap().contains("no such upload"));
     assert!(!world.sessions.store().owns_blob(&operator.uid, &blob).await.unwrap());
     operator.decide_of(from, &world, Phase::Failed, 1, Desired::Run).await;

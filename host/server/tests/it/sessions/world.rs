@@ -319,6 +319,7 @@ pub(crate) fn spec() -> Accepted {
         stop_on_run_finished: false,
         workspace: Source::Empty,
         workspace_bytes: None,
+        persistent: false,
         environment: Default::default(),
         max_turns: None,
         process_network: ProcessNetwork::None,
