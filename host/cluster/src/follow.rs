@@ -137,7 +137,7 @@ impl Follower {
             return;
         }
         self.waiting.retain(|waiting| waiting.uid != seen.uid);
-        let pod = seen.pod.as_deref().filter(|_| !gone);
+        let pod = seen.decided.pod.as_deref().filter(|_| !gone);
         if gone {
             self.versions.remove(&seen.uid);
         } else {
@@ -184,6 +184,7 @@ impl Follower {
             reason: Reason::StoppedByUser,
             message: "".into(),
             epoch: Epoch(0),
+            pod: None,
             observed: Seq(0),
             gone: true,
         };

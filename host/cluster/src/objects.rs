@@ -26,8 +26,6 @@ pub(crate) struct Seen {
     pub(crate) reference: SessionRef,
     /// Grows with each change of the object (KEP-5504).
     pub(crate) version: u64,
-    /// The pod that the operator recorded.
-    pub(crate) pod: Option<String>,
     pub(crate) decided: Decided,
     /// A server had it before.
     has_log: bool,
@@ -56,13 +54,13 @@ impl Seen {
             uid,
             reference: SessionRef { project, name },
             version: object.metadata.resource_version.as_deref().and_then(|v| v.parse().ok()).unwrap_or(0),
-            pod: operator.pod_uid,
             decided: Decided {
                 desired: desired(mode),
                 phase: operator.phase.unwrap_or(Phase::Pending),
                 reason: operator.reason.map_or(Reason::Accepted, Reason::from_word),
                 message: operator.message.unwrap_or_default().as_str().into(),
                 epoch: Epoch(operator.epoch.unwrap_or(0)),
+                pod: operator.pod_uid,
                 observed: Seq(operator.observed_work.unwrap_or(0)),
                 gone: gone || object.metadata.deletion_timestamp.is_some(),
             },
@@ -125,7 +123,7 @@ mod tests {
                 "work": {"seq": 9, "hasWork": true}},
         }))
         .unwrap();
-        assert_eq!((seen.version, seen.pod.as_deref(), seen.has_log), (71, Some("u"), true));
+        assert_eq!((seen.version, seen.decided.pod.as_deref(), seen.has_log), (71, Some("u"), true));
         let Decided { desired, phase, reason, epoch, observed, gone, .. } = &seen.decided;
         assert_eq!((*desired, *phase, *epoch, *observed), (Desired::Stop, Phase::Creating, Epoch(2), Seq(7)));
         assert_eq!((reason, *gone), (&Reason::RunnerStarting, false));

@@ -5,7 +5,10 @@ use kube::{
     Client,
     api::{Patch, PatchParams},
 };
-use model::id::{SessionRef, SessionUid};
+use model::{
+    id::{SessionRef, SessionUid},
+    lifecycle::Phase,
+};
 use resources::session::status::ServerStatus;
 use serde_json::json;
 use std::{
@@ -24,6 +27,8 @@ use tokio::{
 const MANAGER: &str = "vteam-server";
 /// What happens in this time is written once: a runner that connects also begins its run.
 const TOGETHER: Duration = Duration::from_millis(20);
+/// How long what nobody waits for may wait for the next word.
+const LATER: Duration = Duration::from_secs(1);
 /// Writes under way.
 const AT_ONCE: usize = 16;
 /// Before what was not written is tried again; what comes in of others is not held up by it.
@@ -37,31 +42,51 @@ pub(crate) struct Writer {
     news: Notify,
 }
 
-/// The latest word on each session, and when it is due.
+/// The latest word on each session.
 #[derive(Default)]
-struct Waiting(HashMap<SessionUid, (Instant, SessionRef, ServerStatus)>);
+struct Waiting(HashMap<SessionUid, Word>);
+
+struct Word {
+    due: Instant,
+    /// It is tried again.
+    failed: bool,
+    session: SessionRef,
+    status: ServerStatus,
+}
 
 impl Waiting {
     fn put(&mut self, uid: SessionUid, session: SessionRef, status: ServerStatus) {
-        // One that failed waits out its pause with a newer word too.
-        let due = self.0.get(&uid).map_or_else(Instant::now, |(due, ..)| *due);
-        self.0.insert(uid, (due, session, status));
+        let now = Instant::now();
+        let due = if is_news_for_nobody(&status) { now + LATER } else { now };
+        let (due, failed) = match self.0.get(&uid) {
+            // One that failed waits out its pause with a newer word too.
+            Some(before) if before.failed => (before.due, true),
+            Some(before) => (before.due.min(due), false),
+            None => (due, false),
+        };
+        self.0.insert(uid, Word { due, failed, session, status });
     }
 
     /// Where there is no newer word.
     fn put_back(&mut self, uid: SessionUid, session: SessionRef, status: ServerStatus) {
-        self.0.entry(uid).or_insert_with(|| (Instant::now() + AGAIN, session, status));
+        let word = Word { due: Instant::now() + AGAIN, failed: true, session, status };
+        self.0.entry(uid).or_insert(word);
     }
 
     fn take_due(&mut self) -> Vec<(SessionUid, SessionRef, ServerStatus)> {
         let now = Instant::now();
-        let due = self.0.extract_if(|_, (due, ..)| *due <= now);
-        due.map(|(uid, (_, session, status))| (uid, session, status)).collect()
+        let due = self.0.extract_if(|_, word| word.due <= now);
+        due.map(|(uid, word)| (uid, word.session, word.status)).collect()
     }
 
     fn next(&self) -> Option<Instant> {
-        self.0.values().map(|(due, ..)| *due).min()
+        self.0.values().map(|word| word.due).min()
     }
+}
+
+/// That it works: whoever does so for less than a moment costs a write less.
+fn is_news_for_nobody(status: &ServerStatus) -> bool {
+    status.work.as_ref().is_some_and(|work| work.phase == Some(Phase::Running))
 }
 
 impl Writer {
@@ -134,6 +159,7 @@ impl Writer {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use resources::session::status::Work;
 
     #[tokio::test(start_paused = true)]
     async fn what_failed_holds_up_nobody() {
@@ -159,5 +185,32 @@ mod tests {
         waiting.put_back(bad.clone(), bad_ref, word(1));
         assert_eq!(taken(&mut waiting), [(bad, Some(2))], "the newer word");
         assert_eq!(waiting.next(), None);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn that_it_works_is_told_with_what_comes_of_it() {
+        let session = SessionRef { project: "p".parse().unwrap(), name: "s".parse().unwrap() };
+        let uid: SessionUid = "u".parse().unwrap();
+        let word = |phase| {
+            let work = Work { phase: Some(phase), ..Work::default() };
+            ServerStatus { work: Some(work), ..ServerStatus::default() }
+        };
+        let mut waiting = Waiting::default();
+        let put = |waiting: &mut Waiting, phase| waiting.put(uid.clone(), session.clone(), word(phase));
+        let taken = |waiting: &mut Waiting| -> Vec<Option<Phase>> {
+            waiting.take_due().into_iter().map(|(.., status)| status.work.unwrap().phase).collect()
+        };
+        put(&mut waiting, Phase::Running);
+        assert_eq!(taken(&mut waiting), []);
+        put(&mut waiting, Phase::Completed);
+        assert_eq!(taken(&mut waiting), [Some(Phase::Completed)]);
+        put(&mut waiting, Phase::Running);
+        tokio::time::advance(LATER / 2).await;
+        put(&mut waiting, Phase::Running);
+        tokio::time::advance(LATER / 2).await;
+        assert_eq!(taken(&mut waiting), [Some(Phase::Running)], "not put off by another of the kind");
+        put(&mut waiting, Phase::Waiting);
+        put(&mut waiting, Phase::Running);
+        assert_eq!(taken(&mut waiting), [Some(Phase::Running)], "what was told before is not put off");
     }
 }

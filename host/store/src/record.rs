@@ -81,6 +81,9 @@ pub struct SessionState {
     /// A runner was given the session once: its workspace is not what it began with any more.
     #[serde(default)]
     pub bound: bool,
+    /// The pod of the runner that was bound last, where runners are in pods.
+    #[serde(default)]
+    pub pod: Option<String>,
     /// The last one.
     #[serde(default)]
     pub snapshot: Option<Snapshot>,

@@ -51,7 +51,7 @@ pub(crate) fn print(before: &Writes, after: &Writes, sessions: usize) {
             continue;
         }
         ours += match (verb.as_str(), resource.as_str()) {
-            (_, "pods/status" | "pods/binding" | "serviceaccounts/token") => 0.0,
+            (_, "pods/status" | "pods/binding" | "serviceaccounts/token" | "nodes/status") => 0.0,
             // Kubelet says last that it is gone.
             ("DELETE", "pods") => each - 1.0,
             _ => each,

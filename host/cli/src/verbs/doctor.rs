@@ -40,7 +40,8 @@ pub(super) async fn run(settings: &Settings) -> Outcome {
     if broken == 0 {
         Ok(())
     } else {
-        Err(Failure::new(Code::Unhealthy, format!("{broken} things need attention")))
+        let things = if broken == 1 { "1 thing needs".to_owned() } else { format!("{broken} things need") };
+        Err(Failure::new(Code::Unhealthy, format!("{things} attention")))
     }
 }
 

@@ -66,7 +66,12 @@ fn news(phase: Phase, reason: &str, message: &str) -> Option<News> {
         (Phase::Pending | Phase::Creating, _) => true,
         (Phase::Running | Phase::Waiting | Phase::Suspending | Phase::Stopping, _) => return None,
     };
-    let note = if message.is_empty() { phase.to_string() } else { format!("{phase}: {message}") };
+    let note = match phase {
+        _ if message.is_empty() => phase.to_string(),
+        // It says so itself.
+        Phase::Waiting => message.to_owned(),
+        _ => format!("{phase}: {message}"),
+    };
     Some(News { warning, reason: reason.to_owned(), action: "Run", note }).filter(|news| !news.reason.is_empty())
 }
 
@@ -86,7 +91,7 @@ mod tests {
         check(Phase::Creating, "Unschedulable", Some((true, "Creating: why")));
         check(Phase::Running, "Working", None);
         check(Phase::Waiting, "MessageAwaited", None);
-        check(Phase::Waiting, "ApprovalPending", Some((false, "Waiting: why")));
+        check(Phase::Waiting, "ApprovalPending", Some((false, "why")));
         check(Phase::Completed, "Finished", Some((false, "Completed: why")));
         check(Phase::Failed, "Timeout", Some((true, "Failed: why")));
         check(Phase::Failed, "", None);

@@ -9,8 +9,6 @@ pub(crate) struct Memory {
     connection: Option<(u64, Option<UnixMillis>)>,
     /// Since when its runner is to end.
     pub(crate) draining: Option<UnixMillis>,
-    /// Since when it runs, while that is not written.
-    pub(crate) running: Option<UnixMillis>,
     /// The pod that was deleted because of its runner's own failure.
     pub(crate) killed: Option<String>,
 }

@@ -239,6 +239,7 @@ mod tests {
             totals: Totals::default(),
             pins: vec![],
             bound: false,
+            pod: None,
             snapshot: None,
         }
     }

@@ -108,6 +108,7 @@ mod tests {
             reason: Reason::Working,
             message: "".into(),
             epoch: Epoch(epoch),
+            pod: None,
             observed: Seq(10),
             gone: false,
         }

@@ -373,6 +373,7 @@ fn first_state(spec: &Accepted, at: UnixMillis) -> SessionState {
         totals: Totals::default(),
         pins: vec![],
         bound: false,
+        pod: None,
         snapshot: None,
     }
 }

@@ -41,6 +41,8 @@ pub struct Decided {
     pub message: Untrusted,
     /// Of the runner that is to be listened to.
     pub epoch: Epoch,
+    /// The pod that it is in, where runners are in pods.
+    pub pod: Option<String>,
     /// How much of the session's log it was decided by.
     pub observed: Seq,
     /// The session is no more.

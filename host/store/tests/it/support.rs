@@ -44,6 +44,7 @@ pub(crate) fn state() -> SessionState {
         totals: Default::default(),
         pins: vec![],
         bound: false,
+        pod: None,
         snapshot: None,
     }
 }

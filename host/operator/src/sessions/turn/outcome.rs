@@ -2,7 +2,6 @@
 
 use super::{Facts, Turn};
 use crate::{
-    clock,
     sessions::{
         draft::Draft,
         memory::Memory,
@@ -18,9 +17,6 @@ use resources::{
     ConditionStatus,
     condition::operator::{POD_CREATED, POD_SCHEDULED, POD_STARTED},
 };
-use std::time::Duration;
-
-const TOLD_AFTER: Duration = Duration::from_secs(1);
 
 /// A pod to be deleted, if it is still the same.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -66,26 +62,10 @@ impl Turn<'_> {
         self.tell_pod();
         self.tell_work();
         self.sweep();
-        let told_later = self.told_later();
         let Self { facts: Facts { view, .. }, memory, draft, mut deletes, until, remove, retry } = self;
         deletes.dedup();
-        let write = (draft.is_news(view) && !told_later).then_some(draft);
+        let write = draft.is_news(view).then_some(draft);
         Outcome { remove: remove && write.is_none(), write, delete: deletes, retry, until, memory }
-    }
-
-    /// That it runs now is written once it has for a moment: one that is done by then costs a write less.
-    fn told_later(&mut self) -> bool {
-        if (self.facts.view.status.phase, self.draft.phase()) != (Some(Phase::Creating), Phase::Running) {
-            self.memory.running = None;
-            return false;
-        }
-        let since = *self.memory.running.get_or_insert(self.facts.now);
-        let until = clock::after(since, TOLD_AFTER);
-        if self.facts.now >= until {
-            return false;
-        }
-        self.come_back(until);
-        true
     }
 
     /// How far the pod is.

@@ -21,6 +21,9 @@ use resources::{ProcessNetwork, Source};
 use std::sync::Arc;
 use store::AppendError;
 
+const WORKSPACE_LOST: &str = "the workspace was not persistent and ended with the pod that the session's runner was in before; make \
+    a new session, with workspace.persistent where it has to outlive a pod";
+
 impl Actor {
     pub(super) fn connect(
         &mut self,
@@ -81,6 +84,9 @@ impl Actor {
     /// Tells a runner who it is, once it is known what it is to run.
     pub(super) async fn bind(&mut self, connection: ConnectionId, material: Result<Material, Missing>) {
         let Some(link) = self.link.as_ref().filter(|link| link.id == connection) else { return };
+        if self.is_without_workspace() && !link.bound {
+            return self.fail_or_log(Reason::WorkspaceLost, WORKSPACE_LOST).await;
+        }
         let material = match material {
             Ok(material) => material,
             Err(missing) => return self.fail_or_log(missing.reason, &missing.message).await,
@@ -108,6 +114,19 @@ impl Actor {
         self.go_on();
     }
 
+    /// The pod of the runner of this epoch, as far as whoever started it says.
+    fn pod(&self) -> Option<String> {
+        let decided = self.decided.as_ref().filter(|decided| decided.epoch == self.record.state.epoch);
+        decided.and_then(|decided| decided.pod.clone())
+    }
+
+    /// Whoever started this runner did not hear that one in another pod was given the session before: what that one left
+    /// ended with its pod.
+    fn is_without_workspace(&self) -> bool {
+        let before = self.record.state.pod.as_ref().filter(|_| !self.accepted.persistent);
+        before.zip(self.pod()).is_some_and(|(before, now)| *before != now)
+    }
+
     /// Before each call of the model, so that a revocation reaches a run under way.
     pub(super) async fn tell_revoked(&mut self) {
         let policy = self.registry.surroundings.policy(self.record.reference.project.clone()).await;
@@ -129,6 +148,7 @@ impl Actor {
         let mut change = self.change();
         change.state.pins.clone_from(&plugins);
         change.state.bound = true;
+        change.state.pod = self.pod().or(change.state.pod.take());
         let epoch = change.state.epoch;
         change.push(Event::RunnerBound(RunnerBound { epoch, runner_version: version.into(), plugins }));
         if change.state.run.is_some() {

@@ -25,6 +25,8 @@ use tokio::sync::watch;
 struct Operator {
     uid: SessionUid,
     epoch: Mutex<Epoch>,
+    /// That the runners are in.
+    pod: Mutex<&'static str>,
     told: watch::Sender<Option<ServerStatus>>,
 }
 
@@ -43,7 +45,7 @@ impl Elsewhere for Operator {
 impl Operator {
     fn new() -> Arc<Self> {
         let told = watch::Sender::new(None);
-        Arc::new(Self { uid: "uid-of-the-object".parse().unwrap(), epoch: Mutex::default(), told })
+        Arc::new(Self { uid: "uid-of-the-object".parse().unwrap(), epoch: Mutex::default(), pod: Mutex::new("first"), told })
     }
 
     async fn decide(&self, world: &World, phase: Phase, epoch: u64, desired: Desired) {
@@ -59,6 +61,7 @@ impl Operator {
             reason: Reason::Working,
             message: "as decided".into(),
             epoch: Epoch(epoch),
+            pod: Some((*self.pod.lock().unwrap()).to_owned()),
             observed: Seq(1000),
             gone: desired == Desired::Delete,
         };
@@ -140,6 +143,36 @@ async fn a_stop_that_was_decided_interrupts_the_run_first() {
     operator.decide(&world, Phase::Stopped, 1, Desired::Stop).await;
     world.until_phase(&operator.uid, Phase::Stopped).await;
     world.verify();
+}
+
+/// The operator did not hear that the first one was bound: server and pod went at once, as with their node.
+#[tokio::test]
+async fn a_runner_in_another_pod_does_not_go_on_without_the_files() {
+    let check = async |persistent: bool, expected: Phase| {
+        let operator = Operator::new();
+        let world = World::followed(operator.clone()).await;
+        let spec = Accepted { persistent, ..spec() };
+        let decide = async |epoch| {
+            operator.decide_of(spec.clone(), &world, Phase::Creating, epoch, Desired::Run).await;
+        };
+        decide(1).await;
+        drop(Fake::bound(&world.socket, "pod").await.unwrap());
+        *operator.pod.lock().unwrap() = "second";
+        decide(2).await;
+        let runner = tokio::spawn(diligent()(stage(&world)));
+        let events = world.until_phase(&operator.uid, expected).await;
+        runner.abort();
+        let told = told(&events);
+        let bound = told.iter().any(|line| line == "bound 2");
+        assert_eq!(bound, persistent, "{told:#?}");
+        if !persistent {
+            let work = operator.until(|work| work.phase == Some(Phase::Failed)).await.work.unwrap();
+            assert_eq!(work.reason.as_deref(), Some("WorkspaceLost"));
+        }
+        world.verify();
+    };
+    check(false, Phase::Failed).await;
+    check(true, Phase::Completed).await;
 }
 
 /// Whoever wrote the object is told, and nobody tries again for ever.
