@@ -70,7 +70,11 @@ async fn a_pod_that_cannot_start_is_the_reason_of_its_phase() -> anyhow::Result<
     let caller = project.caller("view")?;
     let shown = caller.ask(Method::GET, "/agentic-sessions/nowhere").send().await?.json::<Value>().await?;
     let status = &shown["status"];
-    assert_eq!((&status["phase"], &status["reason"]), (&json!("Creating"), &json!("Unschedulable")), "{status}");
+    assert_eq!(
+        (&status["phase"], &status["reason"]),
+        (&json!("Creating"), &json!("Unschedulable")),
+        "{status}"
+    );
     assert!(status["message"].to_string().contains("nodes are available"), "{status}");
     // What needs no programs goes on without them, and is told why there are none.
     eventually("the condition names the image", || {

@@ -159,7 +159,10 @@ impl<'a> Follow<'a> {
         if until != Until::Settled {
             return Ok(std::mem::take(&mut self.end));
         }
-        Err(Failure::new(Code::Interrupted, format!("left; see: vteam sessions attach {}{}", self.name, self.client.flags())))
+        Err(Failure::new(
+            Code::Interrupted,
+            format!("left; see: vteam sessions attach {}{}", self.name, self.client.flags()),
+        ))
     }
 
     /// Whether the session settled.
@@ -253,7 +256,9 @@ impl<'a> Follow<'a> {
         let (name, id, flags) = (self.name, ask.id(), self.client.flags());
         let how = match ask {
             Ask::Approval(_) => format!("waiting; allow it with: vteam sessions approve {name} {id}{flags}"),
-            Ask::Question(_) => format!("waiting; answer it with: vteam sessions answer {name} {id} TEXT{flags}"),
+            Ask::Question(_) => {
+                format!("waiting; answer it with: vteam sessions answer {name} {id} TEXT{flags}")
+            }
         };
         self.note(&how)
     }

@@ -193,7 +193,16 @@ impl Place {
 
 fn flags(global: &Global) -> String {
     let Global { data_dir, at, project, .. } = global;
-    let ServerArgs { server, ca, token: _, token_file, context, kubeconfig, service_account, system_namespace } = at;
+    let ServerArgs {
+        server,
+        ca,
+        token: _,
+        token_file,
+        context,
+        kubeconfig,
+        service_account,
+        system_namespace,
+    } = at;
     let path = |path: &Option<PathBuf>| path.as_ref().map(|path| path.display().to_string());
     let system = (system_namespace.as_str() != SYSTEM_NAMESPACE).then(|| system_namespace.to_string());
     let named = [
@@ -410,7 +419,11 @@ mod tests {
     #[test]
     fn what_was_named_is_named_again() {
         let check = |line: &[&str], expected: &str| {
-            assert_eq!(settings(&[&["--data-dir", "/d"], line].concat()).unwrap().flags, expected, "{line:?}");
+            assert_eq!(
+                settings(&[&["--data-dir", "/d"], line].concat()).unwrap().flags,
+                expected,
+                "{line:?}"
+            );
         };
         check(&[], " --data-dir /d");
         check(&["--token", "secret", "--json"], " --data-dir /d");
@@ -422,7 +435,10 @@ mod tests {
             &["--context", "c", "--system-namespace", "other"],
             " --data-dir /d --context c --system-namespace other",
         );
-        check(&["--server", "https://a.example", "--ca", "/f"], " --data-dir /d --server https://a.example --ca /f");
+        check(
+            &["--server", "https://a.example", "--ca", "/f"],
+            " --data-dir /d --server https://a.example --ca /f",
+        );
     }
 
     #[test]

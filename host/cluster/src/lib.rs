@@ -116,10 +116,7 @@ impl Cluster {
             supervisor
                 .critical("certificate", given.follow(identity, shown, at, of, service, shutdown.clone()));
         }
-        supervisor.critical(
-            "projects",
-            Arc::clone(&namespaces).follow(client.clone(), shutdown.clone()),
-        );
+        supervisor.critical("projects", Arc::clone(&namespaces).follow(client.clone(), shutdown.clone()));
         let plugins = plugins::Follower::new(
             client.clone(),
             running.catalogue.clone(),

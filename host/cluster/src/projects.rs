@@ -72,11 +72,7 @@ impl Namespaces {
         self.seen().labelled.clone()
     }
 
-    pub(crate) async fn follow(
-        self: Arc<Self>,
-        client: Client,
-        shutdown: Shutdown,
-    ) -> io::Result<()> {
+    pub(crate) async fn follow(self: Arc<Self>, client: Client, shutdown: Shutdown) -> io::Result<()> {
         tokio::select! {
             () = self.follow_namespaces(client.clone()) => {}
             () = self.follow_settings(client) => {}
@@ -181,14 +177,16 @@ impl Namespaces {
                         "metadata": {"resourceVersion": present.metadata.resource_version},
                         "spec": changes(&written_as(name, &present), &json!(spec)),
                     });
-                    let params = PatchParams { field_manager: Some(MANAGER.to_owned()), ..PatchParams::default() };
+                    let params =
+                        PatchParams { field_manager: Some(MANAGER.to_owned()), ..PatchParams::default() };
                     api.patch(project::NAME, &params, &Patch::Merge(&patch)).await
                 }
                 None => {
                     let mut object = DynamicObject::new(project::NAME, &kind).within(name.as_str());
                     object.data =
                         json!({"spec": changes(&json!(ProjectSettingsSpec::default()), &json!(spec))});
-                    let params = PostParams { field_manager: Some(MANAGER.to_owned()), ..PostParams::default() };
+                    let params =
+                        PostParams { field_manager: Some(MANAGER.to_owned()), ..PostParams::default() };
                     api.create(&params, &object).await
                 }
             };
@@ -237,10 +235,11 @@ fn written_as(name: &ProjectName, object: &DynamicObject) -> Value {
 /// The merge patch (RFC 7396) that makes the one of the other: a field that stays is not written, and so not ours.
 fn changes(before: &Value, after: &Value) -> Value {
     let (Value::Object(old), Value::Object(new)) = (before, after) else { return after.clone() };
-    let changed = new.iter().filter(|(field, value)| old.get(*field) != Some(*value)).map(|(field, value)| {
-        let value = old.get(field).map_or_else(|| value.clone(), |old| changes(old, value));
-        (field.clone(), value)
-    });
+    let changed =
+        new.iter().filter(|(field, value)| old.get(*field) != Some(*value)).map(|(field, value)| {
+            let value = old.get(field).map_or_else(|| value.clone(), |old| changes(old, value));
+            (field.clone(), value)
+        });
     let gone = old.keys().filter(|field| !new.contains_key(*field)).map(|field| (field.clone(), Value::Null));
     changed.chain(gone).collect()
 }

@@ -33,11 +33,7 @@ pub(crate) struct Objects {
 }
 
 impl Objects {
-    pub(crate) fn new(
-        clients: Arc<Clients>,
-        namespaces: Arc<Namespaces>,
-        refusals: Arc<Refusals>,
-    ) -> Self {
+    pub(crate) fn new(clients: Arc<Clients>, namespaces: Arc<Namespaces>, refusals: Arc<Refusals>) -> Self {
         Self { clients, namespaces, refusals }
     }
 

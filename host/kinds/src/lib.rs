@@ -4,11 +4,11 @@
 mod event;
 mod lenient;
 
+pub use event::{News, cut, event};
 use kube::{
     Api, Client,
     core::{ApiResource, DynamicObject},
 };
-pub use event::{News, cut, event};
 pub use lenient::{Lenient, watch};
 
 pub const SESSION: &str = "AgenticSession";

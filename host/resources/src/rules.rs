@@ -52,8 +52,7 @@ pub(crate) fn text(pattern: &'static str, message: &'static str) -> [Rule; 1] {
 pub(crate) const DIGEST: &str = "^sha256:[0-9a-f]{64}$";
 pub(crate) const A_DIGEST: &str = "must be 'sha256:' and 64 lower-case hex digits";
 /// An image's reference: host, path, tag and digest (Docker's distribution `reference` grammar, without its lengths).
-pub(crate) const IMAGE: &str =
-    "^[A-Za-z0-9]([A-Za-z0-9._:-]*[A-Za-z0-9])?(/[a-z0-9]([a-z0-9._-]*[a-z0-9])?)*(:[A-Za-z0-9_][A-Za-z0-9._-]{0,127})?(@sha256:[0-9a-f]{64})?$";
+pub(crate) const IMAGE: &str = "^[A-Za-z0-9]([A-Za-z0-9._:-]*[A-Za-z0-9])?(/[a-z0-9]([a-z0-9._-]*[a-z0-9])?)*(:[A-Za-z0-9_][A-Za-z0-9._-]{0,127})?(@sha256:[0-9a-f]{64})?$";
 pub(crate) const AN_IMAGE: &str = "must be an image, such as registry.example/team/tools:1.2 or python:3.13";
 /// As [`model::id::PersonaKey`] reads it.
 pub(crate) const PERSONA_KEY: &str = "^[A-Z][A-Z0-9_]{0,63}$";

@@ -287,7 +287,10 @@ impl Catalogue {
     fn tell(&self, ruled: &Ruled) {
         let mut parts = BTreeMap::new();
         for (slot, verdict) in &ruled.verdicts {
-            let Some(why) = verdict.refused.as_ref().filter(|_| !matches!(slot.scope, Scope::Project(_))) else { continue };
+            let Some(why) = verdict.refused.as_ref().filter(|_| !matches!(slot.scope, Scope::Project(_)))
+            else {
+                continue;
+            };
             let kept = if verdict.used.is_some() { "; its last good version stays in use" } else { "" };
             parts.insert(format!("plugin {}", slot.name), format!("{why}{kept}"));
         }

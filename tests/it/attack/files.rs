@@ -307,7 +307,12 @@ fn is_refused(name: &str, log: &[Stored]) {
         Event::RunnerLost(lost) => Some((format!("lost: {}", lost.message.raw()), false)),
         _ => None,
     });
-    assert_eq!(ended.collect::<Vec<_>>(), [("WorkspaceInvalid".to_owned(), true)], "{name}: {:?}", shown(log));
+    assert_eq!(
+        ended.collect::<Vec<_>>(),
+        [("WorkspaceInvalid".to_owned(), true)],
+        "{name}: {:?}",
+        shown(log)
+    );
     assert_eq!(phase(log), Some(Phase::Failed), "{name}");
 }
 

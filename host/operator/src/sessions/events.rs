@@ -72,7 +72,8 @@ fn news(phase: Phase, reason: &str, message: &str) -> Option<News> {
         Phase::Waiting => message.to_owned(),
         _ => format!("{phase}: {message}"),
     };
-    Some(News { warning, reason: reason.to_owned(), action: "Run", note }).filter(|news| !news.reason.is_empty())
+    Some(News { warning, reason: reason.to_owned(), action: "Run", note })
+        .filter(|news| !news.reason.is_empty())
 }
 
 #[cfg(test)]

@@ -104,7 +104,8 @@ fn wish(posted: &Posted, policy: &ProjectPolicy) -> Result<Wish, String> {
     }
     accepted.warnings.retain(|warning| !session::OF_ONE_MACHINE.contains(&warning.reason.as_str()));
     let mut wish = Wish { accepted, resources, overrides };
-    let (wanted, given) = (wish.resources.storage.as_ref().map(|storage| storage.units()), wish.workspace_bytes());
+    let (wanted, given) =
+        (wish.resources.storage.as_ref().map(|storage| storage.units()), wish.workspace_bytes());
     if wanted.is_some_and(|wanted| wanted > given) {
         let message = format!(
             "resources.storage is more than a workspace may have here, and {} MiB is what it gets",

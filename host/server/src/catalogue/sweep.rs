@@ -195,7 +195,9 @@ mod tests {
         stock(&catalogue, b"cut");
         assert_eq!((catalogue.refused(&mine).len(), catalogue.refused(&others).len()), (1, 0));
         let told = catalogue.0.health.degraded();
-        let names_it = |(part, why): (&String, &String)| format!("{part} {why}").contains("project p") || why.contains("map/a.wasm");
+        let names_it = |(part, why): (&String, &String)| {
+            format!("{part} {why}").contains("project p") || why.contains("map/a.wasm")
+        };
         assert!(!told.iter().any(names_it), "{told:?}");
         catalogue.keep_projects(&BTreeSet::from([others]));
         assert!(catalogue.plugin(&mine, &id).is_none());

@@ -1,13 +1,11 @@
 //! What a turn leaves to be done.
 
 use super::{Facts, Turn};
-use crate::{
-    sessions::{
-        draft::Draft,
-        memory::Memory,
-        seen::{PodSeen, Runner as Process, Trouble},
-        word,
-    },
+use crate::sessions::{
+    draft::Draft,
+    memory::Memory,
+    seen::{PodSeen, Runner as Process, Trouble},
+    word,
 };
 use model::{
     id::UnixMillis,

@@ -45,7 +45,12 @@ impl Elsewhere for Operator {
 impl Operator {
     fn new() -> Arc<Self> {
         let told = watch::Sender::new(None);
-        Arc::new(Self { uid: "uid-of-the-object".parse().unwrap(), epoch: Mutex::default(), pod: Mutex::new("first"), told })
+        Arc::new(Self {
+            uid: "uid-of-the-object".parse().unwrap(),
+            epoch: Mutex::default(),
+            pod: Mutex::new("first"),
+            told,
+        })
     }
 
     async fn decide(&self, world: &World, phase: Phase, epoch: u64, desired: Desired) {
