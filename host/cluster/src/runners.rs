@@ -163,8 +163,8 @@ impl Elsewhere for Runners {
         })
     }
 
-    fn tell(&self, session: &SessionRef, uid: &SessionUid, status: ServerStatus) {
-        self.writer.put(session, uid, status);
+    fn tell(&self, session: &SessionRef, uid: &SessionUid, status: ServerStatus, may_wait: bool) {
+        self.writer.put(session, uid, status, may_wait);
     }
 }
 

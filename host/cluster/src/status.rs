@@ -5,10 +5,7 @@ use kube::{
     Client,
     api::{Patch, PatchParams},
 };
-use model::{
-    id::{SessionRef, SessionUid},
-    lifecycle::Phase,
-};
+use model::id::{SessionRef, SessionUid};
 use resources::session::status::ServerStatus;
 use serde_json::json;
 use std::{
@@ -55,9 +52,9 @@ struct Word {
 }
 
 impl Waiting {
-    fn put(&mut self, uid: SessionUid, session: SessionRef, status: ServerStatus) {
+    fn put(&mut self, uid: SessionUid, session: SessionRef, status: ServerStatus, may_wait: bool) {
         let now = Instant::now();
-        let due = if is_news_for_nobody(&status) { now + LATER } else { now };
+        let due = if may_wait { now + LATER } else { now };
         let (due, failed) = match self.0.get(&uid) {
             // One that failed waits out its pause with a newer word too.
             Some(before) if before.failed => (before.due, true),
@@ -84,18 +81,13 @@ impl Waiting {
     }
 }
 
-/// That it works: whoever does so for less than a moment costs a write less.
-fn is_news_for_nobody(status: &ServerStatus) -> bool {
-    status.work.as_ref().is_some_and(|work| work.phase == Some(Phase::Running))
-}
-
 impl Writer {
     pub(crate) fn new(client: Client) -> Self {
         Self { client, waiting: Mutex::default(), news: Notify::new() }
     }
 
-    pub(crate) fn put(&self, session: &SessionRef, uid: &SessionUid, status: ServerStatus) {
-        self.waiting().put(uid.clone(), session.clone(), status);
+    pub(crate) fn put(&self, session: &SessionRef, uid: &SessionUid, status: ServerStatus, may_wait: bool) {
+        self.waiting().put(uid.clone(), session.clone(), status, may_wait);
         self.news.notify_one();
     }
 
@@ -159,6 +151,7 @@ impl Writer {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use model::lifecycle::Phase;
     use resources::session::status::Work;
 
     #[tokio::test(start_paused = true)]
@@ -174,12 +167,12 @@ mod tests {
         let taken = |waiting: &mut Waiting| -> Vec<(SessionUid, Option<u64>)> {
             waiting.take_due().into_iter().map(|(uid, _, status)| (uid, status.num_turns)).collect()
         };
-        waiting.put(bad.clone(), bad_ref.clone(), word(1));
+        waiting.put(bad.clone(), bad_ref.clone(), word(1), false);
         assert_eq!(taken(&mut waiting), [(bad.clone(), Some(1))]);
         waiting.put_back(bad.clone(), bad_ref.clone(), word(1));
-        waiting.put(good.clone(), good_ref, word(7));
+        waiting.put(good.clone(), good_ref, word(7), false);
         assert_eq!(taken(&mut waiting), [(good, Some(7))], "the other one is written at once");
-        waiting.put(bad.clone(), bad_ref.clone(), word(2));
+        waiting.put(bad.clone(), bad_ref.clone(), word(2), false);
         assert_eq!(taken(&mut waiting), [], "its pause is not over");
         tokio::time::advance(AGAIN).await;
         waiting.put_back(bad.clone(), bad_ref, word(1));
@@ -196,7 +189,9 @@ mod tests {
             ServerStatus { work: Some(work), ..ServerStatus::default() }
         };
         let mut waiting = Waiting::default();
-        let put = |waiting: &mut Waiting, phase| waiting.put(uid.clone(), session.clone(), word(phase));
+        let put = |waiting: &mut Waiting, phase| {
+            waiting.put(uid.clone(), session.clone(), word(phase), phase == Phase::Running);
+        };
         let taken = |waiting: &mut Waiting| -> Vec<Option<Phase>> {
             waiting.take_due().into_iter().map(|(.., status)| status.work.unwrap().phase).collect()
         };

@@ -441,6 +441,8 @@ pub enum RunEnd {
     NotAccepted,
     PersonaFailed,
     WorkspaceFull,
+    /// What it was to begin with cannot be unpacked.
+    WorkspaceInvalid,
     Internal,
     #[serde(untagged)]
     Other(String),

@@ -145,6 +145,8 @@ pub enum Reason {
     NotConfined,
     WorkspaceLost,
     WorkspaceFull,
+    /// What it was to begin with cannot be unpacked.
+    WorkspaceInvalid,
     RunnerCrashLoop,
     Internal,
     #[serde(untagged)]

@@ -41,6 +41,7 @@ use kube::{
     },
 };
 use memory::Memory;
+use model::lifecycle::Phase;
 pub(crate) use pod::Server;
 use pods::Pods;
 use std::{
@@ -292,7 +293,7 @@ impl Sessions {
 
     /// A runner counts as gone only where the API server says so: the watch may be behind.
     async fn look_twice(&self, view: &View) -> Result<(), CallError> {
-        let settled = view.status.phase.is_some_and(model::lifecycle::Phase::is_settled);
+        let settled = view.status.phase.is_some_and(Phase::is_settled);
         let (Some(name), Some(uid), false) = (&view.status.pod_name, &view.status.pod_uid, settled) else {
             return Ok(());
         };
@@ -311,7 +312,9 @@ impl Sessions {
             let (phase, reason) = (draft.phase(), draft.status.reason.clone().unwrap_or_default());
             match self.hands.write(view, &draft).await {
                 Ok(written) => {
-                    if view.status.phase != Some(phase) || view.status.reason != draft.status.reason {
+                    let asks_anew = phase == Phase::Waiting && view.status.message != draft.status.message;
+                    let moved = view.status.phase != Some(phase) || view.status.reason != draft.status.reason;
+                    if moved || asks_anew {
                         let session = format!("{}/{}", view.namespace, view.name);
                         let epoch = draft.status.epoch;
                         tracing::info!(session, uid = view.uid, %phase, reason, epoch, "decided");

@@ -306,7 +306,7 @@ async fn refuse(
     loop {
         match received.recv().await.ok_or(Ended::Closed)? {
             FromServer::Run { run } if !ended.contains(&run) => {
-                let end = RunEnd::Other("WorkspaceInvalid".to_owned());
+                let end = RunEnd::WorkspaceInvalid;
                 let message = why.as_str().into();
                 link.record(Event::RunEnded(RunEnded { run: run.clone(), end, message, turns: 0 }));
                 ended.push(run);

@@ -217,9 +217,10 @@ impl From<SessionError> for Problem {
     fn from(error: SessionError) -> Self {
         match error {
             SessionError::NotFound | SessionError::NothingPending => Self::not_found(error.to_string()),
-            SessionError::NameTaken | SessionError::Conflict(_) | SessionError::Quota { .. } => {
-                Self::conflict(error.to_string())
-            }
+            SessionError::NameTaken
+            | SessionError::Conflict(_)
+            | SessionError::WorkspaceGone
+            | SessionError::Quota { .. } => Self::conflict(error.to_string()),
             SessionError::Store(error) => error.into(),
             SessionError::Closed => Self::unavailable(error.to_string()),
         }

@@ -90,6 +90,12 @@ pub struct SessionState {
 }
 
 impl SessionState {
+    /// Also of a session that was bound by a server which did not note it.
+    #[must_use]
+    pub fn was_bound(&self) -> bool {
+        self.bound || !self.pins.is_empty()
+    }
+
     /// When its rest began, for a settled one; else its last change.
     #[must_use]
     pub fn rests_since(&self) -> UnixMillis {

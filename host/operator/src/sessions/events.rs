@@ -62,14 +62,16 @@ fn news(phase: Phase, reason: &str, message: &str) -> Option<News> {
         (Phase::Failed, _) => true,
         (Phase::Completed | Phase::Stopped | Phase::Suspended, _) => false,
         (Phase::Waiting, Reason::ApprovalPending | Reason::QuestionPending) => false,
+        (Phase::Waiting, Reason::MessageAwaited | Reason::StoppedByUser) => return None,
+        (Phase::Waiting, _) => true,
         (Phase::Pending | Phase::Creating, Reason::Accepted | Reason::RunnerStarting) => return None,
         (Phase::Pending | Phase::Creating, _) => true,
-        (Phase::Running | Phase::Waiting | Phase::Suspending | Phase::Stopping, _) => return None,
+        (Phase::Running | Phase::Suspending | Phase::Stopping, _) => return None,
     };
     let note = match phase {
         _ if message.is_empty() => phase.to_string(),
         // It says so itself.
-        Phase::Waiting => message.to_owned(),
+        Phase::Waiting if !warning => message.to_owned(),
         _ => format!("{phase}: {message}"),
     };
     Some(News { warning, reason: reason.to_owned(), action: "Run", note })
@@ -93,6 +95,7 @@ mod tests {
         check(Phase::Running, "Working", None);
         check(Phase::Waiting, "MessageAwaited", None);
         check(Phase::Waiting, "ApprovalPending", Some((false, "why")));
+        check(Phase::Waiting, "TurnLimit", Some((true, "Waiting: why")));
         check(Phase::Completed, "Finished", Some((false, "Completed: why")));
         check(Phase::Failed, "Timeout", Some((true, "Failed: why")));
         check(Phase::Failed, "", None);

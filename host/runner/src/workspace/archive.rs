@@ -83,6 +83,9 @@ impl UnpackError {
     pub fn is_final(&self) -> bool {
         match self {
             Self::Archive(_) | Self::TooLarge(_) | Self::LongName | Self::Outside => true,
+            // A path through what is no folder, or a name that no file can have.
+            Self::File(FileError::Invalid { .. }) => true,
+            Self::File(FileError::Failed { source, .. }) => source.kind() == io::ErrorKind::InvalidFilename,
             Self::File(_) => false,
         }
     }

@@ -10,7 +10,7 @@ use crate::{
     access::Leave,
     agui::{Cursor, Event as AgUi, Frame, Projection, View},
     problem::Problem,
-    sessions::{Caller, Tail},
+    sessions::{Caller, SessionError, Tail},
 };
 use axum::{
     Extension, Json,
@@ -78,7 +78,7 @@ struct Resume {
 #[utoipa::path(post, path = "/api/projects/{project}/agentic-sessions/{session}/agui/run", tag = "agui",
     params(("project" = String, Path), ("session" = String, Path)), request_body = RunInput,
     responses((status = 202, body = Object), (status = 200, content_type = "text/event-stream", body = String),
-        (status = 404, body = Problem), (status = 422, body = Problem)))]
+        (status = 404, body = Problem), (status = 409, body = Problem), (status = 422, body = Problem)))]
 pub(crate) async fn run(
     State(api): State<Api>,
     Extension(caller): Extension<Caller>,
@@ -99,10 +99,8 @@ pub(crate) async fn run(
     let answered: Vec<AskId> = input.resume.iter().map(|entry| entry.interrupt_id.clone()).collect();
     let (run, message) = if input.resume.is_empty() {
         if view.workspace_gone {
-            return Err(Problem::conflict(
-                "its workspace ended with its pod, and nothing can go on in it: start a new session, with \
-                 workspace.persistent where one is to take further messages after it came to rest",
-            ));
+            // Before anything is written; the session itself says it again.
+            return Err(SessionError::WorkspaceGone.into());
         }
         api.records.wake(&api.sessions, &caller, &session).await?;
         let (run, message) = api.sessions.send(&caller, &session, content(&input)?).await?;

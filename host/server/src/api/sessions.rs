@@ -33,12 +33,16 @@ pub(crate) async fn list(
     Query(page): Query<Page>,
 ) -> Result<Json<Value>, Problem> {
     api.projects.get(&path.project)?;
-    let taken = api.sessions.list(&path.project).await?.into_iter().map(|view| Row::Taken(Box::new(view)));
-    let mut rows: Vec<Row> = taken.collect();
-    let refused = api.records.refused(&path.project);
+    let mut refused = api.records.refused(&path.project);
+    let taken = api.sessions.list(&path.project).await?;
+    // One may have been taken up in between.
+    refused.retain(|refused| taken.iter().all(|view| view.record.uid != refused.uid));
+    let mut rows: Vec<Row> = taken.into_iter().map(|view| Row::Taken(Box::new(view))).collect();
     if !refused.is_empty() {
         rows.extend(refused.into_iter().map(Row::Refused));
-        rows.sort_by_key(|row| std::cmp::Reverse(row.created_at()));
+        rows.sort_by(|one, other| {
+            (other.created_at(), other.uid().as_str()).cmp(&(one.created_at(), one.uid().as_str()))
+        });
     }
     Ok(Json(page.cut(rows, |row| row.uid().to_string(), |row| row.show())?))
 }

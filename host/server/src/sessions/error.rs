@@ -15,6 +15,11 @@ pub enum SessionError {
     /// Not in this state; the text says why and what to do.
     #[error("{0}")]
     Conflict(String),
+    #[error(
+        "its workspace ended with its pod, and nothing can go on in it: start a new session, with workspace.persistent where one \
+         is to take further messages after it came to rest"
+    )]
+    WorkspaceGone,
     #[error("the session has stored its {limit} bytes of events: start a new one")]
     Quota { limit: u64 },
     #[error(transparent)]

@@ -267,7 +267,7 @@ impl Registry {
     ) -> SessionView {
         // One machine keeps every workspace.
         let ends_with_pod = matches!(self.life, Life::Followed(_)) && !accepted.persistent;
-        let workspace_gone = ends_with_pod && record.state.bound && record.state.phase.is_settled();
+        let workspace_gone = ends_with_pod && record.state.was_bound() && record.state.phase.is_settled();
         SessionView { record, accepted, connected, pending, workspace_gone }
     }
 

@@ -27,8 +27,9 @@ pub trait Elsewhere: Send + Sync + 'static {
     /// The runner that holds this token, if it is the one that is to be listened to.
     fn prove(&self, token: SecretString) -> BoxFuture<'_, Option<(SessionUid, Epoch)>>;
 
-    /// What has become of a session's runs; called after each change of it, and returns at once.
-    fn tell(&self, session: &SessionRef, uid: &SessionUid, status: ServerStatus);
+    /// What has become of a session's runs; called after each change of it, and returns at once. `may_wait`: nobody decides
+    /// by it at once, so it may go with what comes next.
+    fn tell(&self, session: &SessionRef, uid: &SessionUid, status: ServerStatus, may_wait: bool);
 }
 
 /// What was decided elsewhere.

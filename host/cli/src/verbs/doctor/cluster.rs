@@ -167,18 +167,18 @@ async fn access(context: &Context, credential: Credential) -> Vec<Finding> {
         Finding::new("access", theirs == ours, format!("answers, version {theirs}{other}")),
         Finding::new("model", true, model),
     ];
-    match client.degraded().await {
-        Ok(degraded) => found.extend(degraded.into_iter().map(|part| Finding::new("degraded", false, part))),
-        Err(failure) => found.push(Finding::new("degraded", false, failure.to_string())),
-    }
+    let degraded = client.degraded().await.unwrap_or_else(|failure| vec![failure.to_string()]);
     found.extend(settings(context, &client).await);
-    found.extend(plugins(&client).await);
+    found.extend(plugins(&client, &degraded).await);
+    found.extend(degraded.into_iter().map(|part| Finding::new("degraded", false, part)));
     found
 }
 
-/// What of the project's is not in use as it is.
-async fn plugins(client: &Client) -> Option<Finding> {
-    let refused = client.refused_plugins().await.ok()?;
+/// What of the project's is not in use as it is; what all projects have is among the server's own.
+async fn plugins(client: &Client, degraded: &[String]) -> Option<Finding> {
+    let mut refused = client.refused_plugins().await.ok()?;
+    let common = |file: &str| degraded.iter().any(|part| part.starts_with(&format!("plugin {file}:")));
+    refused.retain(|one| !common(cell(one, "/file").raw()));
     let named = |one: &Value| format!("{} ({})", cell(one, "/file").into_raw(), cell(one, "/why").into_raw());
     let named: Vec<String> = refused.iter().map(named).collect();
     let told = || Finding::new("plugins", false, format!("refused: {}", named.join("; ")));

@@ -123,7 +123,10 @@ impl Actor {
         if self.told.as_ref().is_some_and(|told| same(told, &status)) {
             return;
         }
-        elsewhere.tell(&self.record.reference, &self.record.uid, status.clone());
+        // That it works is news while it was being started. One that waited is reckoned with as idle until this is told.
+        let phase = |status: &ServerStatus| status.work.as_ref().and_then(|work| work.phase);
+        let may_wait = phase(&status) == Some(Phase::Running) && self.told.as_ref().and_then(phase).is_none();
+        elsewhere.tell(&self.record.reference, &self.record.uid, status.clone(), may_wait);
         self.told = Some(status);
     }
 
@@ -145,7 +148,7 @@ impl Actor {
             phase: said,
             reason: said.map(|_| state.reason.word()),
             message: said.map(|_| self.message()).filter(|message| !message.is_empty()),
-            workspace_used: Some(state.bound),
+            workspace_used: Some(state.was_bound()),
             deadline: self.deadline().and_then(time),
             idle_since: state.idle_since.filter(|_| state.run.is_none()).and_then(time),
         };

@@ -1,7 +1,10 @@
 //! The end of a run: the workspace's snapshot, then `run.finished`, then what follows.
 
 use super::Actor;
-use crate::sessions::{change::Finish, error::SessionError};
+use crate::sessions::{
+    change::{Afterwards, Finish},
+    error::SessionError,
+};
 use model::{
     event::{Event, RunEnd, RunEnded, RunOutcome, Snapshot},
     lifecycle::Reason,
@@ -86,7 +89,9 @@ impl Actor {
             }
         }
         let next = change.state.run.clone();
-        change.conclude(finish(&ended), self.afterwards());
+        // No further message would help.
+        let hopeless = ended.end == RunEnd::WorkspaceInvalid;
+        change.conclude(finish(&ended), if hopeless { Afterwards::Complete } else { self.afterwards() });
         let started = change.state.run.clone().filter(|run| Some(run) != next.as_ref());
         self.commit(change).await?;
         if let Some(run) = started {
@@ -122,6 +127,7 @@ pub(super) fn finish(ended: &RunEnded) -> Finish {
         RunEnd::ModelUnauthorized => (RunOutcome::Failed, Reason::ModelUnauthorized),
         RunEnd::ModelUnavailable => (RunOutcome::Failed, Reason::ModelUnavailable),
         RunEnd::WorkspaceFull => (RunOutcome::Failed, Reason::WorkspaceFull),
+        RunEnd::WorkspaceInvalid => (RunOutcome::Failed, Reason::WorkspaceInvalid),
         RunEnd::Internal => (RunOutcome::Failed, Reason::Internal),
         RunEnd::Refused => (RunOutcome::Failed, Reason::Other("ModelRefused".to_owned())),
         RunEnd::NotAccepted => (RunOutcome::Failed, Reason::Other("AnswerNotAccepted".to_owned())),

@@ -32,6 +32,9 @@ impl Actor {
         content: Vec<Block>,
     ) -> Result<(RunId, MessageId), SessionError> {
         self.refuse_if_deleting()?;
+        if self.view().workspace_gone {
+            return Err(SessionError::WorkspaceGone);
+        }
         let queued = registry::queued(&who.name, content);
         let ids = (queued.run.clone(), queued.message.clone());
         let mut change = self.change();

@@ -37,7 +37,7 @@ impl Elsewhere for Operator {
         Box::pin(async move { known.then(|| (self.uid.clone(), epoch)) })
     }
 
-    fn tell(&self, _session: &SessionRef, _uid: &SessionUid, status: ServerStatus) {
+    fn tell(&self, _session: &SessionRef, _uid: &SessionUid, status: ServerStatus, _may_wait: bool) {
         self.told.send_replace(Some(status));
     }
 }
