@@ -328,12 +328,7 @@ async fn an_archive_stays_in_its_workspace() -> anyhow::Result<()> {
         ("up", entry(EntryType::Regular, "../escaped", None, b"x")),
         ("deep-up", entry(EntryType::Regular, "a/../../escaped", None, b"x")),
         ("absolute", entry(EntryType::Regular, "/tmp/vteam-escaped", None, b"x")),
-        (
-            "through",
-            [b"a", b"a/b"]
-                .map(|path| entry(EntryType::Regular, &String::from_utf8_lossy(path), None, b"x"))
-                .concat(),
-        ),
+        ("through", ["a", "a/b"].map(|path| entry(EntryType::Regular, path, None, b"x")).concat()),
         ("long-name", entry(EntryType::GNULongName, "name", None, &[b'a'; 1 << 20])),
     ] {
         let log = from_archive(&world, name, packed(&[fine.clone(), bad].concat())).await?;
