@@ -73,7 +73,7 @@ pub enum UnpackError {
     LongName,
     #[error("the archive names a file outside itself")]
     Outside,
-    #[error(transparent)]
+    #[error("the archive cannot be unpacked")]
     File(#[from] FileError),
 }
 
