@@ -27,6 +27,9 @@ use telemetry::{Health, Supervisor};
 
 pub use pki::PkiError;
 
+/// The field manager: what the API server knows the server's fields by.
+const MANAGER: &str = "vteam-server";
+
 /// What the process was told.
 #[derive(Debug, Clone)]
 pub struct Settings {

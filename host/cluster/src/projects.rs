@@ -1,11 +1,11 @@
 //! Projects: namespaces with a label, and the ProjectSettings in each.
 
-use crate::callers::Clients;
+use crate::{MANAGER, callers::Clients};
 use futures::{StreamExt as _, future::BoxFuture};
 use k8s_openapi::api::core::v1::Namespace;
 use kube::{
     Api, Client, ResourceExt as _,
-    api::{Patch, PatchParams, PostParams},
+    api::PostParams,
     core::DynamicObject,
     runtime::{WatchStreamExt as _, watcher},
 };
@@ -27,9 +27,6 @@ use tokio::sync::Notify;
 
 /// What makes a namespace a project.
 pub(crate) const LABEL: &str = "vteam.ambient-code/project";
-
-/// Whom the API server knows what is written by.
-const MANAGER: &str = "vteam-server";
 
 /// Of a write, where somebody else writes to the same object.
 const TRIES: u32 = 4;
@@ -169,24 +166,21 @@ impl Namespaces {
         let client = self.clients.of(caller).map_err(|problem| SettingsError::Forbidden(problem.detail))?;
         let kind = kinds::settings();
         let api = kinds::api(client, name.as_str(), &kind);
+        let params = PostParams { field_manager: Some(MANAGER.to_owned()), ..PostParams::default() };
         for left in (0..TRIES).rev() {
             let written = match api.get_opt(project::NAME).await.map_err(said)? {
-                Some(present) => {
+                Some(mut present) => {
                     self.same_as_seen(name, &present)?;
-                    let patch = json!({
-                        "metadata": {"resourceVersion": present.metadata.resource_version},
-                        "spec": changes(&written_as(name, &present), &json!(spec)),
-                    });
-                    let params =
-                        PatchParams { field_manager: Some(MANAGER.to_owned()), ..PatchParams::default() };
-                    api.patch(project::NAME, &params, &Patch::Merge(&patch)).await
+                    let mut written = present.data.get("spec").cloned().unwrap_or_default();
+                    carry(&mut written, &written_as(name, &present), &json!(spec));
+                    present.data = json!({"spec": written});
+                    api.replace(project::NAME, &params, &present).await
                 }
                 None => {
                     let mut object = DynamicObject::new(project::NAME, &kind).within(name.as_str());
-                    object.data =
-                        json!({"spec": changes(&json!(ProjectSettingsSpec::default()), &json!(spec))});
-                    let params =
-                        PostParams { field_manager: Some(MANAGER.to_owned()), ..PostParams::default() };
+                    let mut written = json!({});
+                    carry(&mut written, &json!(ProjectSettingsSpec::default()), &json!(spec));
+                    object.data = json!({"spec": written});
                     api.create(&params, &object).await
                 }
             };
@@ -232,16 +226,20 @@ fn written_as(name: &ProjectName, object: &DynamicObject) -> Value {
     }
 }
 
-/// The merge patch (RFC 7396) that makes the one of the other: a field that stays is not written, and so not ours.
-fn changes(before: &Value, after: &Value) -> Value {
-    let (Value::Object(old), Value::Object(new)) = (before, after) else { return after.clone() };
-    let changed =
-        new.iter().filter(|(field, value)| old.get(*field) != Some(*value)).map(|(field, value)| {
-            let value = old.get(field).map_or_else(|| value.clone(), |old| changes(old, value));
-            (field.clone(), value)
-        });
-    let gone = old.keys().filter(|field| !new.contains_key(*field)).map(|field| (field.clone(), Value::Null));
-    changed.chain(gone).collect()
+/// Carries over into `present` what differs: a field that stays is left as somebody wrote it, and so not ours.
+fn carry(present: &mut Value, before: &Value, after: &Value) {
+    let (Value::Object(old), Value::Object(new)) = (before, after) else {
+        present.clone_from(after);
+        return;
+    };
+    if !present.is_object() {
+        *present = json!({});
+    }
+    let Some(fields) = present.as_object_mut() else { return };
+    fields.retain(|field, _| new.contains_key(field) || !old.contains_key(field));
+    for (field, value) in new.iter().filter(|(field, value)| old.get(*field) != Some(*value)) {
+        carry(fields.entry(field).or_insert(Value::Null), old.get(field).unwrap_or(&Value::Null), value);
+    }
 }
 
 /// Whose settings these are.
@@ -349,18 +347,27 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_stays_is_not_written() {
-        let check = |before: Value, after: Value, expected: Value| {
-            assert_eq!(changes(&before, &after), expected, "{before} {after}");
+    fn what_stays_is_left_as_it_is() {
+        let check = |present: Value, before: Value, after: Value, expected: Value| {
+            let mut carried = present.clone();
+            carry(&mut carried, &before, &after);
+            assert_eq!(carried, expected, "{present} {before} {after}");
         };
-        let before = json!({"displayName": "P", "plugins": {"grants": [], "revoked": ["x"]}, "maxBudget": 1});
-        check(before.clone(), before.clone(), json!({}));
+        // As somebody wrote it, and in the form in which settings are written.
+        let present = json!({"displayName": "P", "plugins": {"revoked": ["x"]}, "maxBudget": 1});
+        let before =
+            json!({"displayName": "P", "plugins": {"grants": [], "revoked": ["x"]}, "maxBudget": 1.0});
+        check(present.clone(), before.clone(), before.clone(), present.clone());
         check(
+            present.clone(),
             before.clone(),
             json!({"displayName": "P", "plugins": {"grants": ["g"], "revoked": ["x"]}}),
-            json!({"plugins": {"grants": ["g"]}, "maxBudget": null}),
+            json!({"displayName": "P", "plugins": {"grants": ["g"], "revoked": ["x"]}}),
         );
-        check(json!(7), before.clone(), before);
+        let settings = json!({"plugins": {"settings": {"acme.a": {"proxy": null}}}});
+        check(json!({}), json!({"plugins": {}}), settings.clone(), settings.clone());
+        check(Value::Null, json!({}), settings.clone(), settings);
+        check(present, json!(7), before.clone(), before);
     }
 
     // A client of kube wants a runtime.

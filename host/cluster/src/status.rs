@@ -1,5 +1,6 @@
 //! The server's half of a session's status: written by server-side apply, the latest word only, many sessions at once.
 
+use crate::MANAGER;
 use futures::{StreamExt as _, stream};
 use kube::{
     Client,
@@ -20,8 +21,6 @@ use tokio::{
     time::{Instant, timeout},
 };
 
-/// The field manager: what the API server knows the server's fields by.
-const MANAGER: &str = "vteam-server";
 /// What happens in this time is written once: a runner that connects also begins its run.
 const TOGETHER: Duration = Duration::from_millis(20);
 /// How long what nobody waits for may wait for the next word.

@@ -78,9 +78,6 @@ pub struct SessionState {
     /// What the session runs, from its first binding on.
     #[serde(default)]
     pub pins: Vec<PinnedPlugin>,
-    /// A runner was given the session once: its workspace is not what it began with any more.
-    #[serde(default)]
-    pub bound: bool,
     /// The pod of the runner that was bound last, where runners are in pods.
     #[serde(default)]
     pub pod: Option<String>,
@@ -90,10 +87,10 @@ pub struct SessionState {
 }
 
 impl SessionState {
-    /// Also of a session that was bound by a server which did not note it.
+    /// A runner was given the session once: its workspace is not what it began with any more.
     #[must_use]
     pub fn was_bound(&self) -> bool {
-        self.bound || !self.pins.is_empty()
+        self.pod.is_some() || !self.pins.is_empty()
     }
 
     /// When its rest began, for a settled one; else its last change.

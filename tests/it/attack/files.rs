@@ -290,12 +290,17 @@ fn packed(bytes: &[u8]) -> Vec<u8> {
     gzip.finish().expect("packed")
 }
 
-async fn from_archive(world: &World, name: &str, archive: Vec<u8>) -> anyhow::Result<Vec<Stored>> {
+async fn from_archive(
+    world: &World,
+    name: &str,
+    archive: Vec<u8>,
+    interactive: bool,
+) -> anyhow::Result<Vec<Stored>> {
     let put = world.request(Method::PUT, "/api/projects/default/archives").body(archive).send().await?;
     assert_eq!(put.status(), 201, "{name}");
     let blob = put.json::<Value>().await?["blob"].clone();
-    let spec =
-        json!({ "prompt": "go", "permissionMode": "bypass", "workspace": { "archive": { "blob": blob } } });
+    let spec = json!({ "prompt": "go", "permissionMode": "bypass", "interactive": interactive,
+        "workspace": { "archive": { "blob": blob } } });
     world.create(name, spec).await?;
     Ok(world.settled(name).await)
 }
@@ -331,10 +336,12 @@ async fn an_archive_stays_in_its_workspace() -> anyhow::Result<()> {
         ("through", ["a", "a/b"].map(|path| entry(EntryType::Regular, path, None, b"x")).concat()),
         ("long-name", entry(EntryType::GNULongName, "name", None, &[b'a'; 1 << 20])),
     ] {
-        let log = from_archive(&world, name, packed(&[fine.clone(), bad].concat())).await?;
+        let log = from_archive(&world, name, packed(&[fine.clone(), bad].concat()), false).await?;
         is_refused(name, &log);
     }
-    is_refused("none", &from_archive(&world, "none", b"\x1f\x8b\x08 no archive".to_vec()).await?);
+    let none = b"\x1f\x8b\x08 no archive".to_vec();
+    is_refused("none", &from_archive(&world, "none", none.clone(), false).await?);
+    is_refused("talks", &from_archive(&world, "talks", none, true).await?);
     assert!(!Path::new("/tmp/vteam-escaped").exists());
     let links = [
         fine,
@@ -347,7 +354,7 @@ async fn an_archive_stays_in_its_workspace() -> anyhow::Result<()> {
         entry(EntryType::Regular, ".git/hooks/post-checkout", None, b"#!/bin/sh\n"),
     ]
     .concat();
-    let log = from_archive(&world, "links", packed(&links)).await?;
+    let log = from_archive(&world, "links", packed(&links), false).await?;
     assert_eq!(phase(&log), Some(Phase::Completed), "{:?}", shown(&log));
     let text = shown(&log).join("\n");
     for bad in [SECRET, "root:x:0", "fifo", "block", "post-checkout", "rws"] {

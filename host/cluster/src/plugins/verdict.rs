@@ -1,6 +1,7 @@
 //! What a ConfigMap is told became of its plugins: as an annotation of it, and as an Event.
 
 use super::packages::{Map, package};
+use crate::MANAGER;
 use k8s_openapi::api::{
     core::v1::{ConfigMap, ObjectReference},
     events::v1::Event,
@@ -16,8 +17,6 @@ use std::collections::BTreeMap;
 
 /// Where it stands.
 pub(super) const ANNOTATION: &str = "vteam.ambient-code/verdict";
-/// The field manager: what the API server knows the server's fields by.
-const MANAGER: &str = "vteam-server";
 /// Characters of one reason.
 const WHY: usize = 400;
 /// Bytes of the annotation; all annotations of an object have 256 KiB.

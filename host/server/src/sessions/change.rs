@@ -238,7 +238,6 @@ mod tests {
             settled: vec![],
             totals: Totals::default(),
             pins: vec![],
-            bound: false,
             pod: None,
             snapshot: None,
         }

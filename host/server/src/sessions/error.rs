@@ -5,7 +5,9 @@ use store::{AppendError, BlobError, CreateError, StoreError};
 
 #[derive(Debug, thiserror::Error)]
 pub enum SessionError {
-    #[error("there is no session of this name in this project; `vteam sessions ls` lists those that are")]
+    #[error(
+        "no session of this name runs or ran in this project; `vteam sessions ls` lists those that did, and those that were not accepted"
+    )]
     NotFound,
     #[error("a session of this name exists: choose another name, or delete that one")]
     NameTaken,

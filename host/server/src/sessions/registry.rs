@@ -372,7 +372,6 @@ fn first_state(spec: &Accepted, at: UnixMillis) -> SessionState {
         settled: vec![],
         totals: Totals::default(),
         pins: vec![],
-        bound: false,
         pod: None,
         snapshot: None,
     }

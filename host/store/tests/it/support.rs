@@ -43,7 +43,6 @@ pub(crate) fn state() -> SessionState {
         settled: vec![],
         totals: Default::default(),
         pins: vec![],
-        bound: false,
         pod: None,
         snapshot: None,
     }

@@ -147,7 +147,6 @@ impl Actor {
         let plugins: Vec<_> = material.plugins.iter().map(pin).collect();
         let mut change = self.change();
         change.state.pins.clone_from(&plugins);
-        change.state.bound = true;
         change.state.pod = self.pod().or(change.state.pod.take());
         let epoch = change.state.epoch;
         change.push(Event::RunnerBound(RunnerBound { epoch, runner_version: version.into(), plugins }));
