@@ -2,12 +2,18 @@
 
 use crate::run::{Run, say, step};
 use anyhow::Context;
-use std::path::{Path, PathBuf};
+use std::{
+    path::{Path, PathBuf},
+    sync::LazyLock,
+};
 
-/// The repository's root.
+/// The repository's root: of the checkout that `cargo` runs in, which need not be the one that this was built from where
+/// checkouts share a target folder.
 pub(crate) fn repository() -> &'static Path {
-    let here = Path::new(env!("CARGO_MANIFEST_DIR"));
-    here.parent().unwrap_or(here)
+    static HERE: LazyLock<PathBuf> = LazyLock::new(|| {
+        std::env::var_os("CARGO_MANIFEST_DIR").unwrap_or_else(|| env!("CARGO_MANIFEST_DIR").into()).into()
+    });
+    HERE.parent().unwrap_or(&HERE)
 }
 
 /// Cargo's target folder.
