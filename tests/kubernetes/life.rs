@@ -6,7 +6,7 @@ use reqwest::Method;
 use serde_json::{Value, json};
 
 /// Waits until the reason of its phase is one of these.
-async fn because(project: &Project, session: &str, reasons: &[&str]) -> anyhow::Result<Value> {
+pub(crate) async fn because(project: &Project, session: &str, reasons: &[&str]) -> anyhow::Result<Value> {
     eventually(&format!("{session}: {reasons:?}"), || {
         let object = project.get("agenticsession", session)?;
         let reason = object["status"]["reason"].as_str().unwrap_or_default();
@@ -31,6 +31,11 @@ async fn what_a_project_does_not_permit_is_told_and_not_run() -> anyhow::Result<
     assert_eq!(told(&listed["items"][0]), ["bold", "NotAccepted"], "{listed}");
     let shown = caller.ask(Method::GET, "/agentic-sessions/bold").send().await?.json::<Value>().await?;
     assert_eq!((&shown["spec"]["prompt"], &told(&shown)[1]), (&json!("Greet me."), &json!("NotAccepted")));
+    for (method, rest) in [(Method::GET, "events"), (Method::POST, "stop"), (Method::POST, "clone")] {
+        let answer = caller.ask(method, &format!("/agentic-sessions/bold/{rest}")).send().await?;
+        let (status, told) = (answer.status(), answer.text().await?);
+        assert!(status == 409 && told.contains("permissionMode"), "{rest}: {status}: {told}");
+    }
     let other = Project::new("other")?.caller("admin")?;
     let path = format!("/api/projects/{}/agentic-sessions/bold", project.name);
     assert_eq!(other.to(Method::GET, &path).send().await?.status(), 403);
@@ -121,6 +126,35 @@ async fn an_idle_session_gives_its_pod_back() -> anyhow::Result<()> {
     assert_eq!(object["status"]["reason"], "Inactivity");
     assert_eq!(object["status"]["stoppedReason"], "inactivity");
     eventually("its pod is gone", || Ok(project.list("pods")?.is_empty().then_some(()))).await
+}
+
+#[tokio::test]
+async fn what_sleeps_can_be_stopped() -> anyhow::Result<()> {
+    let project = Project::new("asleep")?;
+    let spec =
+        json!({"prompt": "Greet me.", "permissionMode": "acceptEdits", "workspace": {"persistent": true}});
+    project.session("s", spec)?;
+    because(&project, "s", &["ApprovalPending"]).await?;
+    let caller = project.caller("view")?;
+    for mode in ["Suspended", "Stopped"] {
+        let patch = json!({"spec": {"operatingMode": mode}}).to_string();
+        kubectl(&["-n", &project.name, "patch", "agenticsession", "s", "--type=merge", "-p", &patch])?;
+        eventually(&format!("it is {mode}"), || {
+            Ok((project.get("agenticsession", "s")?["status"]["phase"] == mode).then_some(()))
+        })
+        .await
+        .with_context(|| project.about("s"))?;
+        eventually("its pod is gone", || Ok(project.list("pods")?.is_empty().then_some(()))).await?;
+        let events = caller.events("s").await?;
+        let over = events.iter().any(|event| event["kind"] == "run.finished");
+        assert_eq!(over, mode == "Stopped", "{events:?}");
+    }
+    let begun = std::time::Instant::now();
+    while caller.get("s").await?["status"]["phase"] != "Stopped" {
+        ensure!(begun.elapsed() < crate::world::PATIENCE, "{}", caller.get("s").await?);
+        tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+    }
+    Ok(())
 }
 
 #[tokio::test]

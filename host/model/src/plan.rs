@@ -5,7 +5,7 @@
 
 use crate::{
     id::{Epoch, UnixMillis},
-    lifecycle::{Phase, Reason, Trigger},
+    lifecycle::{self, Phase, Reason, Trigger},
 };
 use serde::{Deserialize, Serialize};
 use std::time::Duration;
@@ -149,10 +149,10 @@ fn end(seen: &Observed, trigger: Trigger, reason: Reason) -> Vec<Action> {
     let settled = seen.phase.is_settled();
     let ending = matches!(seen.phase, Phase::Stopping | Phase::Suspending);
     match seen.runner {
-        Runner::None | Runner::Gone { .. } if settled => vec![],
         Runner::None | Runner::Gone { .. } if ending => {
             vec![Action::Step { trigger: Trigger::RunnerGone, reason }]
         }
+        Runner::None | Runner::Gone { .. } if lifecycle::step(seen.phase, trigger).is_none() => vec![],
         Runner::None | Runner::Gone { .. } => vec![Action::Step { trigger, reason }],
         Runner::Starting { epoch, .. } | Runner::Connected { epoch } if settled => {
             vec![Action::DrainRunner { epoch }]
@@ -329,6 +329,11 @@ mod tests {
         );
         check("and then removed", &kept(Phase::Failed, 100), &[Action::Remove]);
         check("but not what sleeps", &kept(Phase::Suspended, 100), &[]);
+        check(
+            "until a person stops it",
+            &Observed { desired: Desired::Stop, ..kept(Phase::Suspended, 100) },
+            &[step(Trigger::StopRequested, Reason::StoppedByUser)],
+        );
         let stopped = Observed { desired: Desired::Stop, ..kept(Phase::Stopped, 100) };
         check("also where a person stopped it", &stopped, &[Action::Remove]);
         check("delete removes", &Observed { desired: Desired::Delete, ..seen() }, &[Action::Remove]);

@@ -25,11 +25,12 @@ use crate::{
 use axum::{
     Router,
     extract::{DefaultBodyLimit, MatchedPath, Request, State},
-    http::{HeaderMap, HeaderValue, header},
+    http::{HeaderMap, HeaderValue, StatusCode, header},
     middleware::{Next, from_fn, from_fn_with_state},
     response::{IntoResponse as _, Response},
 };
 use futures::{Stream, StreamExt as _};
+use model::{id::SessionRef, render};
 use protocol::control::RequestError;
 use std::{sync::Arc, time::Duration};
 use store::{BlobError, StoreError};
@@ -158,12 +159,18 @@ async fn admit(State(api): State<Api>, mut request: Request, next: Next) -> Resp
     let access =
         route.as_deref().map_or(Ok(None), |route| access::of(request.method(), route, request.uri().path()));
     let known = access.as_ref().ok().cloned().flatten();
+    let missing = session_of(route.as_deref(), request.uri().path());
     let mut record = Record::new(request.method().clone(), route.as_deref(), known);
     let response = match admitted(&api, request.headers().clone(), access, &mut record).await {
         Ok((caller, leave)) => {
             request.extensions_mut().insert::<Caller>(caller);
             request.extensions_mut().insert::<Leave>(leave);
-            next.run(request).await
+            let response = next.run(request).await;
+            let missing = missing.filter(|_| response.status() == StatusCode::NOT_FOUND);
+            match missing.and_then(|session| not_accepted(&api, &session)) {
+                Some(problem) => problem.into_response(),
+                None => response,
+            }
         }
         Err(problem) => problem.into_response(),
     };
@@ -184,6 +191,23 @@ async fn admitted(
         api.callers.permit(&caller, access.clone()).await?;
     }
     Ok((caller, Leave { headers, access }))
+}
+
+/// The session of which something more is asked than its record, which whoever shows or removes it looks at by itself.
+fn session_of(route: Option<&str>, path: &str) -> Option<SessionRef> {
+    let rest = route?.strip_prefix("/api/projects/{project}/agentic-sessions/{session}")?;
+    let mut parts = path.strip_prefix("/api/projects/").filter(|_| !rest.is_empty())?.split('/');
+    let project = parts.next()?.parse().ok()?;
+    Some(SessionRef { project, name: parts.nth(1)?.parse().ok()? })
+}
+
+/// There is more to say of a session that is on record and does not run than that there is none.
+fn not_accepted(api: &Api, session: &SessionRef) -> Option<Problem> {
+    let refused = api.records.refused(&session.project);
+    let decided = refused.into_iter().find(|refused| refused.reference == *session)?.decided;
+    let (reason, why) = (decided.reason.word(), render::line(&decided.message, 2000));
+    let colon = if why.is_empty() { "" } else { ": " };
+    Some(Problem::conflict(format!("this session does not run ({reason}){colon}{why}")))
 }
 
 async fn within_deadline(request: Request, next: Next) -> Response {

@@ -51,9 +51,8 @@ impl Draft {
         status.phase = Some(phase);
         // Only what is decided about the phase is decided by the log: see `word::is_woken`.
         status.observed_work = self.seq;
-        status.completion_time = phase
-            .is_settled()
-            .then(|| status.completion_time.take().unwrap_or_else(|| clock::second(self.now)));
+        // Anew also where one that slept is stopped: how long it is kept counts from there.
+        status.completion_time = phase.is_settled().then(|| clock::second(self.now));
         if matches!(phase, Phase::Running | Phase::Waiting) {
             status.workspace_used = Some(true);
         }

@@ -292,8 +292,10 @@ impl<'a> Turn<'a> {
             Trigger::RunnerLost => self.lose(seen.cause.clone().unwrap_or_else(Cause::deleted), wish),
             Trigger::RunnerGone => {
                 let reason = word::reason(self.draft.status.reason.as_deref(), self.draft.phase());
-                let message = if self.is_workspace_lost(wish) { GONE_WITH_POD } else { "" };
-                self.draft.step(trigger, &reason, message)
+                self.draft.step(trigger, &reason, self.what_went(wish))
+            }
+            Trigger::StopRequested if self.draft.phase() == Phase::Suspended => {
+                self.draft.step(trigger, reason, self.what_went(wish))
             }
             _ => self.draft.step(trigger, reason, ""),
         }
@@ -315,6 +317,11 @@ impl<'a> Turn<'a> {
     }
 
     /// A new pod would have an empty one.
+    /// With its pod.
+    fn what_went(&self, wish: &Wish) -> &'static str {
+        if self.is_workspace_lost(wish) { GONE_WITH_POD } else { "" }
+    }
+
     fn is_workspace_lost(&self, wish: &Wish) -> bool {
         !wish.accepted.persistent && self.draft.status.workspace_used == Some(true)
     }

@@ -19,7 +19,12 @@ pub(crate) fn triggers(phase: Phase, epoch: Option<u64>, work: &Work) -> &'stati
         (Some(Phase::Failed), phase) if !phase.is_settled() => &[Failed],
         (
             Some(Phase::Stopped),
-            Phase::Pending | Phase::Creating | Phase::Running | Phase::Waiting | Phase::Suspending,
+            Phase::Pending
+            | Phase::Creating
+            | Phase::Running
+            | Phase::Waiting
+            | Phase::Suspending
+            | Phase::Suspended,
         ) => &[StopRequested],
         _ => &[],
     }

@@ -34,7 +34,7 @@ pub(crate) struct Answer {
 /// Approvals and questions that wait, oldest first. `rendered` is what the host saw and will let run, for people.
 #[utoipa::path(get, path = "/api/projects/{project}/agentic-sessions/{session}/approvals", tag = "approvals",
     params(("project" = String, Path), ("session" = String, Path)),
-    responses((status = 200, body = Object), (status = 404, body = Problem)))]
+    responses((status = 200, body = Object), (status = 404, body = Problem), (status = 409, body = Problem)))]
 pub(crate) async fn pending(
     State(api): State<Api>,
     Session(session): Session,
@@ -87,7 +87,7 @@ pub(super) fn decision(document: Value) -> Result<Decision, Problem> {
 /// Answers a tool's question.
 #[utoipa::path(post, path = "/api/projects/{project}/agentic-sessions/{session}/questions/{ask}", tag = "approvals",
     params(("project" = String, Path), ("session" = String, Path), ("ask" = String, Path)), request_body = Answer,
-    responses((status = 204), (status = 404, body = Problem)))]
+    responses((status = 204), (status = 404, body = Problem), (status = 409, body = Problem)))]
 pub(crate) async fn answer(
     State(api): State<Api>,
     Extension(caller): Extension<Caller>,

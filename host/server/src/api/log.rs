@@ -52,7 +52,7 @@ pub(crate) struct Range {
 /// `Accept: text/event-stream` for ever, `id:` being the place in the log. There, what is only live comes as event `live`.
 #[utoipa::path(get, path = "/api/projects/{project}/agentic-sessions/{session}/events", tag = "events",
     params(("project" = String, Path), ("session" = String, Path), Range),
-    responses((status = 200, body = Object), (status = 404, body = Problem)))]
+    responses((status = 200, body = Object), (status = 404, body = Problem), (status = 409, body = Problem)))]
 pub(crate) async fn events(
     State(api): State<Api>,
     Extension(leave): Extension<Leave>,
@@ -83,7 +83,7 @@ pub(crate) async fn events(
 /// The session and its whole log, one JSON object per line, as a file.
 #[utoipa::path(get, path = "/api/projects/{project}/agentic-sessions/{session}/export", tag = "events",
     params(("project" = String, Path), ("session" = String, Path)),
-    responses((status = 200, content_type = "application/x-ndjson", body = String), (status = 404, body = Problem)))]
+    responses((status = 200, content_type = "application/x-ndjson", body = String), (status = 404, body = Problem), (status = 409, body = Problem)))]
 pub(crate) async fn export(State(api): State<Api>, Session(session): Session) -> Result<Response, Problem> {
     let view = api.sessions.get(&session).await?;
     let first = stream::once(async move { Ok(format!("{}\n", view::session(&view))) });

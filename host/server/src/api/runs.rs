@@ -205,7 +205,7 @@ pub(crate) struct From {
 /// mid-message by the place within it; a reader that comes back with it gets the rest and nothing twice.
 #[utoipa::path(get, path = "/api/projects/{project}/agentic-sessions/{session}/agui/events", tag = "agui",
     params(("project" = String, Path), ("session" = String, Path), From),
-    responses((status = 200, content_type = "text/event-stream", body = String), (status = 404, body = Problem)))]
+    responses((status = 200, content_type = "text/event-stream", body = String), (status = 404, body = Problem), (status = 409, body = Problem)))]
 pub(crate) async fn follow(
     State(api): State<Api>,
     Extension(leave): Extension<Leave>,
@@ -228,7 +228,7 @@ pub(crate) async fn follow(
 /// What AG-UI clients may expect here.
 #[utoipa::path(get, path = "/api/projects/{project}/agentic-sessions/{session}/agui/capabilities", tag = "agui",
     params(("project" = String, Path), ("session" = String, Path)),
-    responses((status = 200, body = Object), (status = 404, body = Problem)))]
+    responses((status = 200, body = Object), (status = 404, body = Problem), (status = 409, body = Problem)))]
 pub(crate) async fn capabilities(
     State(api): State<Api>,
     Session(session): Session,

@@ -215,7 +215,7 @@ pub(crate) async fn remove(
 /// Stops what is under way and ends the runner: 202. A session that is at rest stays as it is: 200. A further message wakes it.
 #[utoipa::path(post, path = "/api/projects/{project}/agentic-sessions/{session}/stop", tag = "sessions",
     params(("project" = String, Path), ("session" = String, Path)),
-    responses((status = 200, body = AgenticSession), (status = 202, body = AgenticSession), (status = 404, body = Problem)))]
+    responses((status = 200, body = AgenticSession), (status = 202, body = AgenticSession), (status = 404, body = Problem), (status = 409, body = Problem)))]
 pub(crate) async fn stop(
     State(api): State<Api>,
     Extension(caller): Extension<Caller>,
@@ -232,7 +232,7 @@ pub(crate) async fn stop(
 /// Goes on with what a stopped session had left to do.
 #[utoipa::path(post, path = "/api/projects/{project}/agentic-sessions/{session}/start", tag = "sessions",
     params(("project" = String, Path), ("session" = String, Path)),
-    responses((status = 202, body = AgenticSession), (status = 404, body = Problem)))]
+    responses((status = 202, body = AgenticSession), (status = 404, body = Problem), (status = 409, body = Problem)))]
 pub(crate) async fn start(
     State(api): State<Api>,
     Extension(caller): Extension<Caller>,
@@ -257,7 +257,7 @@ pub(crate) struct Copy {
 /// A new session with the specification of this one, checked again against the project's settings as they are now.
 #[utoipa::path(post, path = "/api/projects/{project}/agentic-sessions/{session}/clone", tag = "sessions",
     params(("project" = String, Path), ("session" = String, Path)), request_body = Option<Copy>,
-    responses((status = 201, body = AgenticSession), (status = 404, body = Problem)))]
+    responses((status = 201, body = AgenticSession), (status = 404, body = Problem), (status = 409, body = Problem)))]
 pub(crate) async fn copy(
     State(api): State<Api>,
     Extension(caller): Extension<Caller>,

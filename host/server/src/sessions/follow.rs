@@ -52,6 +52,11 @@ pub(super) fn follow(decided: &Decided, own: &Own) -> Vec<Action> {
             Runner::Starting { epoch, .. } | Runner::Connected { epoch } => {
                 vec![Action::DrainRunner { epoch }]
             }
+            Runner::None | Runner::Gone { .. }
+                if own.phase == Phase::Suspended && decided.desired == Desired::Stop =>
+            {
+                vec![step(Trigger::StopRequested, Reason::StoppedByUser)]
+            }
             Runner::None | Runner::Gone { .. } => vec![],
         };
     }
@@ -128,7 +133,7 @@ mod tests {
 
     #[test]
     fn what_was_decided_becomes_actions() {
-        use Phase::{Completed, Creating, Failed, Pending, Running, Stopped, Stopping, Waiting};
+        use Phase::{Completed, Creating, Failed, Pending, Running, Stopped, Stopping, Suspended, Waiting};
         let drain = Action::DrainRunner { epoch: Epoch(1) };
         check("nothing yet", &decided(Pending, 0), &own(Pending, Runner::None), &[]);
         check(
@@ -159,6 +164,12 @@ mod tests {
         );
         check("and waits for its end", &stop, &own(Stopping, STARTING), &[]);
         check("which comes", &stop, &own(Stopping, GONE), &[step(Trigger::RunnerGone, Reason::Finished)]);
+        check(
+            "or it was only asleep",
+            &stop,
+            &own(Suspended, Runner::None),
+            &[step(Trigger::StopRequested, Reason::StoppedByUser)],
+        );
         let idle = Own { has_run: false, ..own(Waiting, CONNECTED) };
         let unused = Decided { reason: Reason::Inactivity, ..decided(Stopping, 1) };
         check(

@@ -296,6 +296,27 @@ fn a_stop_waits_for_the_server() {
 }
 
 #[test]
+fn what_slept_for_long_is_kept_from_when_it_is_stopped() {
+    let spec = json!({"prompt": "a", "operatingMode": "Suspended", "ttlSecondsAfterFinished": 60});
+    let asleep = json!({"phase": "Suspended", "reason": "StoppedByUser", "epoch": 1, "workspaceUsed": true,
+        "startTime": "2026-01-01T00:00:00Z", "completionTime": "2026-01-01T00:01:00Z", "work": work("Running", true, None)});
+    let mut world = World::new(spec, asleep.clone());
+    let done = world.turn();
+    assert!(done.outcome.write.is_none() && !done.outcome.remove, "what sleeps is kept: {done:?}");
+    world.spec["operatingMode"] = json!("Stopped");
+    let done = world.turn();
+    assert_eq!((done.phase, done.message.as_str()), (Phase::Stopped, GONE_WITH_POD));
+    assert_eq!(world.status["completionTime"], NOW);
+    world.status["work"] = work("Stopped", false, None);
+    let done = world.turn();
+    assert_eq!((done.outcome.remove, done.outcome.until), (false, Some(at("00:11:00"))));
+    // The server heard of it alone: the operator was away, and finds it wanted again.
+    let mut world = World::new(json!({"prompt": "a", "operatingMode": "Running"}), asleep);
+    world.status["work"] = work("Stopped", false, None);
+    assert_eq!(world.turn().phase, Phase::Stopped);
+}
+
+#[test]
 fn a_runner_that_failed_is_followed_in_the_same_pod() {
     let mut world = World::with_pod("Running", work("Running", true, Some(1)), over(true));
     let done = world.turn();
