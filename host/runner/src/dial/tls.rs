@@ -22,6 +22,9 @@ use tokio_rustls::{
 
 /// Until the server has proved who it is.
 const DIAL: Duration = Duration::from_secs(10);
+/// How long the first attempt to reach it may take, the next ones longer and longer: where a NetworkPolicy drops what a new
+/// pod sends until it has heard of it, the kernel would try again after a second only (RFC 6298, section 2).
+const FIRST_PATIENCE: Duration = Duration::from_millis(200);
 /// A server whose machine is gone says nothing. It is found out after about this long, whether we speak or wait.
 const SILENCE: Duration = Duration::from_secs(30);
 const KNOCK_AFTER: Duration = Duration::from_secs(15);
@@ -75,12 +78,22 @@ impl Tls {
 
     pub(super) async fn connect(&self) -> io::Result<TlsStream<TcpStream>> {
         let dialled = timeout(DIAL, async {
-            let socket = TcpStream::connect(self.address).await?;
+            let socket = self.reach().await?;
             socket.set_nodelay(true)?;
             give_up_on_silence(&socket)?;
             self.connector.connect(self.name.clone(), socket).await
         });
         dialled.await.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
+    }
+
+    async fn reach(&self) -> io::Result<TcpStream> {
+        let mut patience = FIRST_PATIENCE;
+        loop {
+            if let Ok(reached) = timeout(patience, TcpStream::connect(self.address)).await {
+                return reached;
+            }
+            patience *= 2;
+        }
     }
 }
 

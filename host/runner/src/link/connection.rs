@@ -21,6 +21,9 @@ use tokio_tungstenite::{
 };
 
 const FIRST_PAUSE: Duration = Duration::from_millis(20);
+/// How long a new runner's pauses stay the first one where nobody listens, which costs next to nothing to find out: whatever
+/// makes NetworkPolicies hold lets a new pod through only once it has heard of it.
+const EAGER: Duration = Duration::from_secs(2);
 const LONGEST_PAUSE: Duration = Duration::from_secs(2);
 const DIAL: Duration = Duration::from_secs(10);
 
@@ -55,6 +58,12 @@ enum Broken {
     Closed,
 }
 
+impl Broken {
+    fn is_nobody_there(&self) -> bool {
+        matches!(self, Self::Socket(error) if error.kind() == std::io::ErrorKind::ConnectionRefused)
+    }
+}
+
 pub struct Dialler {
     pub server: Server,
     /// The hello without `resumes`.
@@ -70,21 +79,32 @@ impl Dialler {
         let mut epoch = None;
         let mut last_seen = Instant::now();
         let mut pause = FIRST_PAUSE;
+        let mut told = String::new();
         loop {
             let broken = self.connection(&link, &mut epoch).await;
             if link.0.connected.send_replace(false) {
                 (last_seen, pause) = (Instant::now(), FIRST_PAUSE);
+                told.clear();
             }
-            match broken {
-                Broken::Refused { message, retry: false } => return Ended::Refused(message),
+            match &broken {
+                Broken::Refused { message, retry: false } => return Ended::Refused(message.clone()),
                 Broken::Closed => return Ended::Closed,
-                broken => tracing::info!(error = telemetry::field::chain(&broken), "not connected"),
+                broken => {
+                    let error = telemetry::field::chain(broken);
+                    if error != told {
+                        tracing::info!(error, "not connected");
+                        told = error;
+                    }
+                }
             }
             if last_seen.elapsed() >= self.orphan_timeout {
                 return Ended::Orphaned(self.orphan_timeout);
             }
             sleep(pause).await;
-            pause = (pause * 2).min(LONGEST_PAUSE);
+            let eager = epoch.is_none() && last_seen.elapsed() < EAGER;
+            if !(eager && broken.is_nobody_there()) {
+                pause = (pause * 2).min(LONGEST_PAUSE);
+            }
         }
     }
 
