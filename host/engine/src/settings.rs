@@ -44,6 +44,8 @@ const SETTINGS: &[(&str, u64)] = &[
     ("memory_reservation", MEMORY_RESERVATION),
     ("memory_guard_size", MEMORY_GUARD),
     ("generate_address_map", 0),
+    // For unwinders of others; unloading it is quadratic where libunwind is linked.
+    ("native_unwind_info", 0),
     ("wasm_relaxed_simd", 0),
     ("wasm_memory64", 0),
     ("gc_support", 0),
@@ -59,6 +61,7 @@ pub fn config() -> wasmtime::Config {
         .memory_reservation(MEMORY_RESERVATION)
         .memory_guard_size(MEMORY_GUARD)
         .generate_address_map(false)
+        .native_unwind_info(false)
         .wasm_relaxed_simd(false)
         .wasm_memory64(false)
         .gc_support(false)
