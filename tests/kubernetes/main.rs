@@ -17,6 +17,7 @@ mod life;
 #[path = "../it/log.rs"]
 mod log;
 mod network;
+mod place;
 mod plugins;
 mod process;
 mod random;
