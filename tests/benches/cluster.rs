@@ -21,12 +21,15 @@ mod process;
 mod world;
 
 mod cluster {
+    pub(crate) mod follow;
     pub(crate) mod pods;
+    pub(crate) mod sessions;
     pub(crate) mod writes;
 }
 
 use cluster::{
     pods::{Pods, bare},
+    sessions::Sessions,
     writes,
 };
 use k8s_openapi::api::core::v1::Pod;
@@ -38,11 +41,13 @@ use process::Process;
 use reqwest::Method;
 use serde_json::{Value, json};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
-use world::{Caller, Project, SYSTEM, eventually, kubectl};
+use world::{Caller, PATIENCE, Project, SYSTEM, eventually, kubectl};
 
 /// Sessions that are measured, one after the other, each beside a bare pod.
 const RUNS: usize = 200;
-/// Of a second measurement, which nothing else writes beside.
+/// Of these where no NetworkPolicy closes the server.
+const OPEN: usize = 50;
+/// Of a measurement that nothing else writes beside.
 const COUNTED: usize = 20;
 /// Sessions that are stored in the end; those that did not run were made stopped.
 const STORED: usize = 1000;
@@ -57,6 +62,9 @@ const PARTS: [&str; 5] = [
     "first model request: the runner's first event",
 ];
 
+/// What watches tell.
+type Seen<'a> = (&'a Pods, &'a Sessions);
+
 fn main() {
     tokio::runtime::Runtime::new().unwrap().block_on(measure());
 }
@@ -66,13 +74,14 @@ async fn measure() {
     let caller = project.caller("edit").unwrap();
     let client = Client::try_default().await.unwrap();
     let pods = Pods::follow(client.clone(), &project.name).await;
+    let sessions = Sessions::follow(client.clone(), &project.name).await;
     memory("idle");
     authorise(&project).await;
-    starts(&project, &caller, &client, &pods).await;
-    count(&project, &caller).await;
+    starts(&project, &caller, &client, (&pods, &sessions)).await;
+    count(&project, &caller, &sessions).await;
     store(&project, &caller).await;
     memory(&format!("with {STORED} stored sessions"));
-    recover(&project, &caller, &pods).await;
+    recover(&project, &caller, (&pods, &sessions)).await;
 }
 
 /// It ends by itself after one answer, and asks nobody. A persona is what its runner speaks of first.
@@ -97,48 +106,101 @@ async fn authorise(project: &Project) {
     row("cluster: a request with a token that was not seen before", &mut times);
 }
 
-async fn starts(project: &Project, caller: &Caller, client: &Client, pods: &Pods) {
-    let (mut whole, mut plain, mut parts) = (vec![], vec![], [const { Vec::new() }; 5]);
+/// What was measured, each beside the other.
+#[derive(Default)]
+struct Starts {
+    whole: Vec<Duration>,
+    parts: [Vec<Duration>; 5],
+    bare: Vec<Duration>,
+    failed: usize,
+}
+
+impl Starts {
+    /// Of the medians.
+    fn ratio(&self) -> String {
+        let ratio = median(&self.whole).as_secs_f64() / median(&self.bare).as_secs_f64();
+        format!("{ratio:.2} | {} sessions, {} failed", self.whole.len() + self.failed, self.failed)
+    }
+}
+
+async fn starts(project: &Project, caller: &Caller, client: &Client, (pods, sessions): Seen<'_>) {
+    let mut seen = measured(RUNS, "bare", project, caller, client, (pods, sessions)).await;
+    row("cluster: bare pod of the same shape, applied to ready", &mut seen.bare);
+    row("cluster: session, posted to the runner's first event", &mut seen.whole);
+    for (name, times) in PARTS.iter().zip(&mut seen.parts) {
+        row(&format!("cluster: of that, {name}"), times);
+    }
+    println!("row | cluster: session over bare pod, medians | {} |", seen.ratio());
+    // Whatever makes the policies hold has to hear of a pod before it lets it through, which a bare pod does not wait for.
+    let _opened = Opened::new();
+    let seen = measured(OPEN, "open", project, caller, client, (pods, sessions)).await;
+    println!("row | cluster: the same, where no NetworkPolicy closes the server | {} |", seen.ratio());
+}
+
+/// The server without its NetworkPolicies; dropped, it has them again.
+struct Opened;
+
+impl Opened {
+    fn new() -> Self {
+        let opened = Self;
+        kubectl(&["-n", SYSTEM, "delete", "networkpolicy", "default-deny", "vteam-server"]).unwrap();
+        opened
+    }
+}
+
+impl Drop for Opened {
+    fn drop(&mut self) {
+        let overlay = world::repository().join("manifests/overlays/dev");
+        if let Err(error) = kubectl(&["apply", "--server-side", "-k", &overlay.to_string_lossy()]) {
+            eprintln!("the server is left open: {error:#}");
+        }
+    }
+}
+
+async fn measured(
+    runs: usize,
+    prefix: &str,
+    project: &Project,
+    caller: &Caller,
+    client: &Client,
+    (pods, sessions): Seen<'_>,
+) -> Starts {
+    let mut seen = Starts::default();
     let api = Api::<Pod>::namespaced(client.clone(), &project.name);
-    let mut failures = 0;
-    for run in 0..RUNS {
+    for run in 0..runs {
         let posted = now();
         let name = caller.create(spec()).await.unwrap();
         let answered = now();
-        let object = settled(project, &name).await;
-        if object["status"]["phase"] != "Completed" {
-            eprintln!("{name}: {}", object["status"]);
-            failures += 1;
+        let status = settled(project, sessions, &name).await;
+        if status["phase"] != "Completed" {
+            eprintln!("{name}: {status}");
+            seen.failed += 1;
             continue;
         }
         let events = caller.events(&name).await.unwrap();
-        let seen = pods.of(object["status"]["podName"].as_str().unwrap());
+        let pod = status["podName"].as_str().unwrap();
+        // Neither is started while the node still takes the other one down.
+        pods.gone(pod).await;
+        let pod = pods.of(pod);
         let (bound, first) = (at(&events, "runner.bound"), at(&events, "persona.prompted"));
-        let marks = [answered, seen.made, seen.runs.unwrap_or(bound).min(bound), bound, first];
+        let marks = [answered, pod.made, pod.runs.unwrap_or(bound).min(bound), bound, first];
         let mut before = posted;
-        for (part, mark) in parts.iter_mut().zip(marks) {
+        for (part, mark) in seen.parts.iter_mut().zip(marks) {
             // The post's answer and the pod cross on their way.
             part.push(Duration::from_millis(mark.saturating_sub(before)));
             before = before.max(mark);
         }
-        whole.push(Duration::from_millis(first - posted));
+        seen.whole.push(Duration::from_millis(first - posted));
 
-        let bare = bare(&format!("bare-{run}"));
+        let name = format!("{prefix}-{run}");
         let begun = now();
-        api.create(&PostParams::default(), &bare).await.unwrap();
-        let ready = pods.ready(&format!("bare-{run}")).await;
-        plain.push(Duration::from_millis(ready - begun));
-        api.delete(&format!("bare-{run}"), &DeleteParams::default().grace_period(0)).await.unwrap();
+        api.create(&PostParams::default(), &bare(&name)).await.unwrap();
+        let ready = pods.ready(&name).await;
+        seen.bare.push(Duration::from_millis(ready - begun));
+        api.delete(&name, &DeleteParams::default()).await.unwrap();
+        pods.gone(&name).await;
     }
-    row("cluster: bare pod of the same shape, applied to ready", &mut plain);
-    row("cluster: session, posted to the runner's first event", &mut whole);
-    for (name, times) in PARTS.iter().zip(&mut parts) {
-        row(&format!("cluster: of that, {name}"), times);
-    }
-    let ratio = median(&whole).as_secs_f64() / median(&plain).as_secs_f64();
-    println!(
-        "row | cluster: session over bare pod, medians | {ratio:.2} | {RUNS} sessions, {failures} failed |"
-    );
+    seen
 }
 
 fn at(events: &[Value], kind: &str) -> u64 {
@@ -146,23 +208,19 @@ fn at(events: &[Value], kind: &str) -> u64 {
     event.and_then(|event| event["at"].as_u64()).unwrap_or_else(|| panic!("no {kind}: {events:?}"))
 }
 
-async fn settled(project: &Project, session: &str) -> Value {
-    eventually(&format!("{session} is settled"), || {
-        let object = project.get("agenticsession", session)?;
-        let phase = object["status"]["phase"].as_str().unwrap_or_default().to_owned();
-        Ok(["Completed", "Failed", "Stopped"].contains(&phase.as_str()).then_some(object))
-    })
-    .await
-    .unwrap_or_else(|error| panic!("{error:#}\n{}", project.about(session)))
+/// The status of a session that came to rest.
+async fn settled(project: &Project, sessions: &Sessions, session: &str) -> Value {
+    let status = sessions.settled(session, PATIENCE).await;
+    status.unwrap_or_else(|status| panic!("{session}: {status}\n{}", project.about(session)))
 }
 
 /// What the API server is asked to write for a session, from its making to the end of its pod.
-async fn count(project: &Project, caller: &Caller) {
+async fn count(project: &Project, caller: &Caller, sessions: &Sessions) {
     eventually("nothing is under way", || Ok(project.list("pods")?.is_empty().then_some(()))).await.unwrap();
     let before = writes::all().unwrap();
     for _ in 0..COUNTED {
         let name = caller.create(spec()).await.unwrap();
-        settled(project, &name).await;
+        settled(project, sessions, &name).await;
     }
     eventually("their pods are gone", || Ok(project.list("pods")?.is_empty().then_some(()))).await.unwrap();
     let after = writes::all().unwrap();
@@ -216,15 +274,15 @@ fn memory(when: &str) {
 }
 
 /// From SIGKILL to the pod of a session that was posted right afterwards.
-async fn recover(project: &Project, caller: &Caller, pods: &Pods) {
+async fn recover(project: &Project, caller: &Caller, (pods, sessions): Seen<'_>) {
     let mut times = vec![];
     for _ in 0..KILLS {
         let operator = ours("operator");
         let begun = now();
         operator.kill().unwrap();
         let name = caller.create(spec()).await.unwrap();
-        let object = settled(project, &name).await;
-        let made = pods.of(object["status"]["podName"].as_str().unwrap()).made;
+        let status = settled(project, sessions, &name).await;
+        let made = pods.of(status["podName"].as_str().unwrap()).made;
         times.push(Duration::from_millis(made - begun));
         // Kubelet waits longer and longer for one that was killed before: the next one is another pod.
         kubectl(&["-n", SYSTEM, "rollout", "restart", "deployment/vteam-operator"]).unwrap();

@@ -1,11 +1,8 @@
 //! When pods came to what, as a watch of the API server tells; and a bare one of the same shape.
 
-use futures::StreamExt as _;
+use super::follow::follow;
 use k8s_openapi::api::core::v1::Pod;
-use kube::{
-    Api, Client, ResourceExt as _,
-    runtime::watcher::{self, Event, watcher},
-};
+use kube::{Api, Client, ResourceExt as _};
 use serde_json::json;
 use std::{
     collections::HashMap,
@@ -20,6 +17,7 @@ pub(crate) struct Times {
     /// The container of the runner runs.
     pub(crate) runs: Option<u64>,
     pub(crate) ready: Option<u64>,
+    gone: bool,
 }
 
 pub(crate) struct Pods(Arc<Mutex<HashMap<String, Times>>>);
@@ -28,21 +26,7 @@ impl Pods {
     pub(crate) async fn follow(client: Client, namespace: &str) -> Self {
         let pods = Self(Arc::default());
         let of = Arc::clone(&pods.0);
-        let api = Api::<Pod>::namespaced(client, namespace);
-        let (begun, listed) = tokio::sync::oneshot::channel();
-        tokio::spawn(async move {
-            let mut begun = Some(begun);
-            let mut events = watcher(api, watcher::Config::default()).boxed();
-            while let Some(event) = events.next().await {
-                match event {
-                    Ok(Event::Apply(pod) | Event::InitApply(pod)) => note(&of, &pod),
-                    Ok(Event::InitDone) => drop(begun.take().map(|begun| begun.send(()))),
-                    Ok(_) => {}
-                    Err(error) => eprintln!("pods are not followed for now: {error}"),
-                }
-            }
-        });
-        listed.await.unwrap();
+        follow(Api::namespaced(client, namespace), move |pod: Pod, gone| note(&of, &pod, gone)).await;
         pods
     }
 
@@ -51,17 +35,24 @@ impl Pods {
     }
 
     pub(crate) async fn ready(&self, pod: &str) -> u64 {
+        self.until(pod, |times| times.ready).await
+    }
+
+    pub(crate) async fn gone(&self, pod: &str) {
+        self.until(pod, |times| times.gone.then_some(())).await;
+    }
+
+    async fn until<T>(&self, pod: &str, what: impl Fn(&Times) -> Option<T>) -> T {
         loop {
-            let ready = self.0.lock().unwrap().get(pod).and_then(|times| times.ready);
-            if let Some(ready) = ready {
-                return ready;
+            if let Some(found) = self.0.lock().unwrap().get(pod).and_then(&what) {
+                return found;
             }
             tokio::time::sleep(Duration::from_millis(2)).await;
         }
     }
 }
 
-fn note(of: &Mutex<HashMap<String, Times>>, pod: &Pod) {
+fn note(of: &Mutex<HashMap<String, Times>>, pod: &Pod, gone: bool) {
     let now = super::super::now();
     let status = pod.status.clone().unwrap_or_default();
     let containers = status.container_statuses.unwrap_or_default();
@@ -71,7 +62,8 @@ fn note(of: &Mutex<HashMap<String, Times>>, pod: &Pod) {
     let ready =
         status.conditions.unwrap_or_default().iter().any(|one| one.type_ == "Ready" && one.status == "True");
     let mut of = of.lock().unwrap();
-    let times = of.entry(pod.name_any()).or_insert(Times { made: now, runs: None, ready: None });
+    let times = of.entry(pod.name_any()).or_insert(Times { made: now, runs: None, ready: None, gone });
+    times.gone |= gone;
     times.runs = times.runs.or(runs.then_some(now));
     times.ready = times.ready.or(ready.then_some(now));
 }
