@@ -123,8 +123,8 @@ impl Starts {
     }
 }
 
-async fn starts(project: &Project, caller: &Caller, client: &Client, (pods, sessions): Seen<'_>) {
-    let mut seen = measured(RUNS, "bare", project, caller, client, (pods, sessions)).await;
+async fn starts(project: &Project, caller: &Caller, client: &Client, watched: Seen<'_>) {
+    let mut seen = measured(RUNS, "bare", project, caller, client, watched).await;
     row("cluster: bare pod of the same shape, applied to ready", &mut seen.bare);
     row("cluster: session, posted to the runner's first event", &mut seen.whole);
     for (name, times) in PARTS.iter().zip(&mut seen.parts) {
@@ -133,7 +133,7 @@ async fn starts(project: &Project, caller: &Caller, client: &Client, (pods, sess
     println!("row | cluster: session over bare pod, medians | {} |", seen.ratio());
     // Whatever makes the policies hold has to hear of a pod before it lets it through, which a bare pod does not wait for.
     let _opened = Opened::new();
-    let seen = measured(OPEN, "open", project, caller, client, (pods, sessions)).await;
+    let seen = measured(OPEN, "open", project, caller, client, watched).await;
     println!("row | cluster: the same, where no NetworkPolicy closes the server | {} |", seen.ratio());
 }
 

@@ -7,6 +7,10 @@ use crate::{
 use anyhow::Context as _;
 use serde_json::{Value, json};
 
+fn node() -> anyhow::Result<String> {
+    kubectl(&["get", "nodes", "-o", "jsonpath={.items[0].metadata.name}"])
+}
+
 /// A node with a GPU, an extended resource that no device plugin serves; dropped, it has none. Nothing of another run has
 /// its name.
 struct Fitted {
@@ -16,8 +20,7 @@ struct Fitted {
 
 impl Fitted {
     fn new(gpu: &str) -> anyhow::Result<Self> {
-        let node = kubectl(&["get", "nodes", "-o", "jsonpath={.items[0].metadata.name}"])?;
-        let fitted = Self { node, gpu: gpu.to_owned() };
+        let fitted = Self { node: node()?, gpu: gpu.to_owned() };
         fitted.says(&json!("1"))?;
         fitted.is_labelled(&[&format!("{gpu}.product=T1000"), &format!("{gpu}.memory=24576")])?;
         Ok(fitted)
@@ -113,7 +116,7 @@ impl Drop for Classes<'_> {
 async fn classes_and_a_node_are_what_was_asked_for() -> anyhow::Result<()> {
     let project = Project::new("classes")?;
     let classes = Classes::new(&project.name)?;
-    let node = kubectl(&["get", "nodes", "-o", "jsonpath={.items[0].metadata.name}"])?;
+    let node = node()?;
     let host =
         kubectl(&["get", "node", &node, "-o", r"jsonpath={.metadata.labels.kubernetes\.io/hostname}"])?;
     let spec = json!({

@@ -55,8 +55,8 @@ fn on_cluster() -> anyhow::Result<()> {
     );
     out.push_str("etcd syncs each write to disk, as it is shipped.\n");
     out.push_str(
-        "kube-router makes the NetworkPolicies hold: it lets a pod through some 0.15 s after kubelet's first word that it \
-         runs. A session waits for that within its dial-in, a bare pod does not; one row is without.\n",
+        "kube-router makes the NetworkPolicies hold: it lets a pod through some time after kubelet's first word that it runs. \
+         A session waits for that within its dial-in, a bare pod does not; one row is without.\n",
     );
     out.push_str("\n| what | median | 90 % below, or as said |\n|---|---|---|\n");
     said.iter().for_each(|row| out.push_str(row));

@@ -316,12 +316,12 @@ impl<'a> Turn<'a> {
         self.draft.step(Trigger::RunnerLost, &Reason::RunnerLost, &message)
     }
 
-    /// A new pod would have an empty one.
-    /// With its pod.
+    /// With its pod, for people.
     fn what_went(&self, wish: &Wish) -> &'static str {
         if self.is_workspace_lost(wish) { GONE_WITH_POD } else { "" }
     }
 
+    /// A new pod would have an empty one.
     fn is_workspace_lost(&self, wish: &Wish) -> bool {
         !wish.accepted.persistent && self.draft.status.workspace_used == Some(true)
     }
