@@ -8,11 +8,12 @@ use k8s_openapi::api::{
     authorization::v1::{ResourceAttributes, SelfSubjectAccessReview, SelfSubjectAccessReviewSpec},
 };
 use kube::{
-    Api, Client, Config, Resource as _,
+    Client, Config,
     api::{PostParams, Request},
     config::AuthInfo,
 };
 use secrecy::{ExposeSecret as _, SecretString};
+use serde::{Serialize, de::DeserializeOwned};
 use server::{
     access::{Access, Callers},
     auth,
@@ -22,6 +23,7 @@ use server::{
 use sha2::{Digest as _, Sha256};
 use std::{
     collections::HashMap,
+    error::Error,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant},
 };
@@ -94,9 +96,7 @@ impl Clients {
         if let Some((name, _)) = self.known().get(&key).and_then(fresh) {
             return Ok(name);
         }
-        // Anybody may say anything: nothing is made or kept for a token before it is known to be one.
-        let review: SelfSubjectReview =
-            self.nobody.request(asks_who(token)?).await.map_err(|error| refused(&error))?;
+        let review = self.review(token, &SelfSubjectReview::default()).await?;
         let user = review.status.and_then(|status| status.user_info).and_then(|user| user.username);
         let name = user.ok_or_else(|| unauthorized("the cluster does not know whose token this is"))?;
         self.client(token)?;
@@ -112,16 +112,16 @@ impl Clients {
     /// When the API server cannot be asked.
     pub(crate) async fn may(&self, caller: &Caller, access: &Access) -> Result<bool, Problem> {
         let token = caller.credential.as_deref().ok_or_else(|| unauthorized("this caller has no token"))?;
-        let client = self.client(token)?;
+        self.may_with(token, access).await
+    }
+
+    async fn may_with(&self, token: &SecretString, access: &Access) -> Result<bool, Problem> {
         let key = key(token);
         let fresh = |known: &Known| known.may.get(access).copied().filter(|(_, at)| at.elapsed() < ANSWERED);
         if let Some((may, _)) = self.known().get(&key).and_then(fresh) {
             return Ok(may);
         }
-        let answer = Api::<SelfSubjectAccessReview>::all(client)
-            .create(&PostParams::default(), &asked(access))
-            .await
-            .map_err(|error| refused(&error))?;
+        let answer = self.review(token, &asked(access)).await?;
         let may = answer.status.is_some_and(|status| status.allowed && status.denied != Some(true));
         if let Some(known) = self.known().get_mut(&key) {
             known.may.retain(|_, (_, at)| at.elapsed() < ANSWERED);
@@ -129,21 +129,23 @@ impl Clients {
         }
         Ok(may)
     }
-}
 
-/// By a connection that all share, with the caller's own token.
-fn asks_who(token: &SecretString) -> Result<http::Request<Vec<u8>>, Problem> {
-    const CANNOT: &str = "the API server cannot be asked";
-    let body =
-        serde_json::to_vec(&SelfSubjectReview::default()).map_err(|error| Problem::failed(CANNOT, &error))?;
-    let mut value = HeaderValue::try_from(format!("Bearer {}", token.expose_secret()))
-        .map_err(|_| unauthorized("this is no bearer token"))?;
-    value.set_sensitive(true);
-    let url = SelfSubjectReview::url_path(&(), None);
-    let request = Request::new(url).create(&PostParams::default(), body);
-    let mut request = request.map_err(|error| Problem::failed(CANNOT, &error))?;
-    request.headers_mut().insert(http::header::AUTHORIZATION, value);
-    Ok(request)
+    /// By connections that all share, with the caller's own token. Anybody may say anything: nothing is made or kept for a
+    /// token before it is known to be one.
+    async fn review<R>(&self, token: &SecretString, review: &R) -> Result<R, Problem>
+    where
+        R: kube::Resource<DynamicType = ()> + Serialize + DeserializeOwned,
+    {
+        let cannot = |error: &(dyn Error + 'static)| Problem::failed("the API server cannot be asked", error);
+        let body = serde_json::to_vec(review).map_err(|error| cannot(&error))?;
+        let mut value = HeaderValue::try_from(format!("Bearer {}", token.expose_secret()))
+            .map_err(|_| unauthorized("this is no bearer token"))?;
+        value.set_sensitive(true);
+        let request = Request::new(R::url_path(&(), None)).create(&PostParams::default(), body);
+        let mut request = request.map_err(|error| cannot(&error))?;
+        request.headers_mut().insert(http::header::AUTHORIZATION, value);
+        self.nobody.request(request).await.map_err(|error| refused(&error))
+    }
 }
 
 fn asked(access: &Access) -> SelfSubjectAccessReview {
@@ -167,27 +169,61 @@ fn asked(access: &Access) -> SelfSubjectAccessReview {
 impl Callers for Clients {
     fn identify<'a>(&'a self, headers: &'a HeaderMap) -> BoxFuture<'a, Result<Caller, Problem>> {
         Box::pin(async move {
-            let token = auth::bearer(headers)
-                .filter(|token| !token.is_empty() && token.len() <= TOKEN_BYTES)
-                .ok_or_else(|| unauthorized("send `Authorization: Bearer <token>`: one that `kubectl create token` gives, or your own"))?;
-            let token = SecretString::from(token);
+            let token = sent(headers)?;
             let name = self.who(&token).await?;
-            Ok(Caller { name: name.as_str().into(), credential: Some(Arc::new(token)) })
+            Ok(caller(&name, token))
         })
     }
 
     fn permit<'a>(&'a self, caller: &'a Caller, access: Access) -> BoxFuture<'a, Result<(), Problem>> {
+        Box::pin(async move { leave(caller, &access, self.may(caller, &access).await?) })
+    }
+
+    fn admit<'a>(
+        &'a self,
+        headers: &'a HeaderMap,
+        access: &'a Access,
+    ) -> BoxFuture<'a, Result<(Caller, Result<(), Problem>), Problem>> {
         Box::pin(async move {
-            if self.may(caller, &access).await? {
-                return Ok(());
-            }
-            let Access { verb, resource, project, .. } = &access;
-            let name = model::render::line(&caller.name, 200);
-            Err(Problem::forbidden(format!(
-                "{name} may not {verb} {resource} in the project {project}: ask whoever administers it for a role there"
-            )))
+            let token = sent(headers)?;
+            let known = self.known().contains_key(&key(&token));
+            let (name, may) = if known {
+                let (name, may) = tokio::join!(self.who(&token), self.may_with(&token, access));
+                (name?, may)
+            } else {
+                // A made-up token costs the API server one question.
+                (self.who(&token).await?, self.may_with(&token, access).await)
+            };
+            let caller = caller(&name, token);
+            let leave = may.and_then(|may| leave(&caller, access, may));
+            Ok((caller, leave))
         })
     }
+}
+
+/// The token among these headers.
+fn sent(headers: &HeaderMap) -> Result<SecretString, Problem> {
+    let token = auth::bearer(headers).filter(|token| !token.is_empty() && token.len() <= TOKEN_BYTES);
+    token.map(SecretString::from).ok_or_else(|| {
+        unauthorized(
+            "send `Authorization: Bearer <token>`: one that `kubectl create token` gives, or your own",
+        )
+    })
+}
+
+fn caller(name: &str, token: SecretString) -> Caller {
+    Caller { name: name.into(), credential: Some(Arc::new(token)) }
+}
+
+fn leave(caller: &Caller, access: &Access, may: bool) -> Result<(), Problem> {
+    if may {
+        return Ok(());
+    }
+    let Access { verb, resource, project, .. } = access;
+    let name = model::render::line(&caller.name, 200);
+    Err(Problem::forbidden(format!(
+        "{name} may not {verb} {resource} in the project {project}: ask whoever administers it for a role there"
+    )))
 }
 
 fn key(token: &SecretString) -> Key {

@@ -23,6 +23,22 @@ pub trait Callers: Send + Sync + 'static {
     /// # Errors
     /// 403, with what they would have to be allowed.
     fn permit<'a>(&'a self, caller: &'a Caller, access: Access) -> BoxFuture<'a, Result<(), Problem>>;
+
+    /// Both; one that may not is known all the same.
+    ///
+    /// # Errors
+    /// As [`Self::identify`].
+    fn admit<'a>(
+        &'a self,
+        headers: &'a HeaderMap,
+        access: &'a Access,
+    ) -> BoxFuture<'a, Result<(Caller, Result<(), Problem>), Problem>> {
+        Box::pin(async move {
+            let caller = self.identify(headers).await?;
+            let leave = self.permit(&caller, access.clone()).await;
+            Ok((caller, leave))
+        })
+    }
 }
 
 /// What somebody asks leave for.
@@ -47,10 +63,9 @@ impl Leave {
     /// # Errors
     /// 401 or 403, or why there is no answer.
     async fn ask(&self, callers: &dyn Callers) -> Result<(), Problem> {
-        let caller = callers.identify(&self.headers).await?;
         match &self.access {
-            Some(access) => callers.permit(&caller, access.clone()).await,
-            None => Ok(()),
+            Some(access) => callers.admit(&self.headers, access).await?.1,
+            None => callers.identify(&self.headers).await.map(|_| ()),
         }
     }
 
@@ -121,11 +136,16 @@ pub(crate) async fn fields(
 /// When the path names a project that cannot be one.
 pub(crate) fn of(method: &Method, route: &str, path: &str) -> Result<Option<Access>, Problem> {
     let Some((verb, resource)) = needed(method, route) else { return Ok(None) };
-    let mut parts = path.strip_prefix("/api/projects/").unwrap_or_default().split('/');
-    let project = parts.next().unwrap_or_default().parse()?;
+    let (project, name) = named(path);
     let one = route.contains("{session}") && verb != "create";
-    let name = parts.nth(1).filter(|_| one).map(str::to_owned);
-    Ok(Some(Access { verb, resource, project, name }))
+    let name = name.filter(|_| one).map(str::to_owned);
+    Ok(Some(Access { verb, resource, project: project.parse()?, name }))
+}
+
+/// What a path names below the projects: one of them, and an object in it.
+pub(crate) fn named(path: &str) -> (&str, Option<&str>) {
+    let mut parts = path.strip_prefix("/api/projects/").unwrap_or_default().split('/');
+    (parts.next().unwrap_or_default(), parts.nth(1))
 }
 
 #[cfg(test)]

@@ -184,21 +184,21 @@ async fn admitted(
     access: Result<Option<Access>, Problem>,
     record: &mut Record,
 ) -> Result<(Caller, Leave), Problem> {
-    let caller = api.callers.identify(&headers).await?;
+    let (caller, leave) = match &access {
+        Ok(Some(access)) => api.callers.admit(&headers, access).await?,
+        _ => (api.callers.identify(&headers).await?, Ok(())),
+    };
     record.by(&caller);
     let access = access?;
-    if let Some(access) = &access {
-        api.callers.permit(&caller, access.clone()).await?;
-    }
+    leave?;
     Ok((caller, Leave { headers, access }))
 }
 
 /// The session of which something more is asked than its record, which whoever shows or removes it looks at by itself.
 fn session_of(route: Option<&str>, path: &str) -> Option<SessionRef> {
-    let rest = route?.strip_prefix("/api/projects/{project}/agentic-sessions/{session}")?;
-    let mut parts = path.strip_prefix("/api/projects/").filter(|_| !rest.is_empty())?.split('/');
-    let project = parts.next()?.parse().ok()?;
-    Some(SessionRef { project, name: parts.nth(1)?.parse().ok()? })
+    route?.strip_prefix("/api/projects/{project}/agentic-sessions/{session}/")?;
+    let (project, name) = access::named(path);
+    Some(SessionRef { project: project.parse().ok()?, name: name?.parse().ok()? })
 }
 
 /// There is more to say of a session that is on record and does not run than that there is none.

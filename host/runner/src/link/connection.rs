@@ -20,7 +20,7 @@ use tokio_tungstenite::{
     },
 };
 
-const FIRST_PAUSE: Duration = Duration::from_millis(20);
+const FIRST_PAUSE: Duration = Duration::from_millis(10);
 /// How long a new runner's pauses stay the first one where nobody listens, which costs next to nothing to find out: whatever
 /// makes NetworkPolicies hold lets a new pod through only once it has heard of it.
 const EAGER: Duration = Duration::from_secs(2);
