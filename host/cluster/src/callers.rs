@@ -15,7 +15,7 @@ use kube::{
 use secrecy::{ExposeSecret as _, SecretString};
 use serde::{Serialize, de::DeserializeOwned};
 use server::{
-    access::{Access, Callers},
+    access::{Access, Admission, Callers},
     auth,
     problem::Problem,
     sessions::Caller,
@@ -183,7 +183,7 @@ impl Callers for Clients {
         &'a self,
         headers: &'a HeaderMap,
         access: &'a Access,
-    ) -> BoxFuture<'a, Result<(Caller, Result<(), Problem>), Problem>> {
+    ) -> BoxFuture<'a, Result<Admission, Problem>> {
         Box::pin(async move {
             let token = sent(headers)?;
             let known = self.known().contains_key(&key(&token));

@@ -12,6 +12,9 @@ use std::{sync::Arc, time::Duration};
 /// How often a stream that lasts asks again.
 pub const AGAIN: Duration = Duration::from_secs(60);
 
+/// Who it is, and whether they may.
+pub type Admission = (Caller, Result<(), Problem>);
+
 /// Who callers are and what they may do.
 pub trait Callers: Send + Sync + 'static {
     /// Who sent these headers.
@@ -24,7 +27,7 @@ pub trait Callers: Send + Sync + 'static {
     /// 403, with what they would have to be allowed.
     fn permit<'a>(&'a self, caller: &'a Caller, access: Access) -> BoxFuture<'a, Result<(), Problem>>;
 
-    /// Both; one that may not is known all the same.
+    /// Both.
     ///
     /// # Errors
     /// As [`Self::identify`].
@@ -32,7 +35,7 @@ pub trait Callers: Send + Sync + 'static {
         &'a self,
         headers: &'a HeaderMap,
         access: &'a Access,
-    ) -> BoxFuture<'a, Result<(Caller, Result<(), Problem>), Problem>> {
+    ) -> BoxFuture<'a, Result<Admission, Problem>> {
         Box::pin(async move {
             let caller = self.identify(headers).await?;
             let leave = self.permit(&caller, access.clone()).await;
