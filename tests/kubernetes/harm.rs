@@ -117,15 +117,30 @@ async fn the_operator_may_be_killed() -> anyhow::Result<()> {
     eventually("the pod is gone", || Ok(project.list("pods")?.is_empty().then_some(()))).await
 }
 
+/// Who works as the operator, and how often that changed.
+fn lease() -> anyhow::Result<(String, u64)> {
+    let lease: Value =
+        serde_json::from_str(&kubectl(&["-n", SYSTEM, "get", "lease", "vteam-operator", "-o", "json"])?)?;
+    let holder = lease["spec"]["holderIdentity"].as_str().context("nobody holds it")?;
+    let transitions = lease["spec"]["leaseTransitions"].as_u64().context("it was never taken")?;
+    Ok((holder.to_owned(), transitions))
+}
+
 #[tokio::test]
 async fn an_upgrade_goes_by_under_a_session() -> anyhow::Result<()> {
     let project = Project::alone("upgrade")?;
     project.session("u", json!({"prompt": "Greet me.", "permissionMode": "acceptEdits"}))?;
     waits(&project, "u").await?;
     let before = project.caller("edit")?.events("u").await?;
+    let (holder, transitions) = lease()?;
     for part in ["statefulset/vteam-server", "deployment/vteam-operator"] {
         restart(part)?;
     }
+    eventually("the new operator holds the lease", || {
+        let now = lease()?;
+        Ok((now.0 != holder && now.1 == transitions + 1).then_some(()))
+    })
+    .await?;
     let caller = project.caller("edit")?;
     approve(&caller, "u").await?;
     let object = project.reaches("u", "Completed").await?;

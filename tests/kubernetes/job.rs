@@ -1,9 +1,11 @@
 //! The main job on a cluster: a session from YAML and one over REST, its pod, its files, its end.
 
-use crate::world::{Project, eventually};
+use crate::world::{Caller, PATIENCE, Project, eventually, kubectl};
 use anyhow::{Context as _, ensure};
-use reqwest::Method;
+use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
+use std::time::Duration;
+use tokio::time::{sleep, timeout};
 
 /// What the dev overlay's script does, and that it really happened in the pod.
 pub(crate) fn did_the_job(events: &[Value]) -> anyhow::Result<()> {
@@ -12,6 +14,18 @@ pub(crate) fn did_the_job(events: &[Value]) -> anyhow::Result<()> {
     let seqs: Vec<u64> = events.iter().filter_map(|event| event["seq"].as_u64()).collect();
     ensure!(seqs.iter().copied().eq(1..=seqs.len() as u64), "the log has gaps: {seqs:?}");
     Ok(())
+}
+
+/// Returns once the server has nothing of it any more.
+async fn gone(caller: &Caller, session: &str) -> anyhow::Result<()> {
+    let path = format!("/agentic-sessions/{session}/export");
+    let asked = async {
+        while caller.ask(Method::GET, &path).send().await?.status() != StatusCode::NOT_FOUND {
+            sleep(Duration::from_millis(100)).await;
+        }
+        Ok(())
+    };
+    timeout(PATIENCE, asked).await.context("the log is still there")?
 }
 
 #[tokio::test]
@@ -29,9 +43,8 @@ async fn from_yaml() -> anyhow::Result<()> {
     eventually("the pod is gone", || Ok(project.list("pods")?.is_empty().then_some(()))).await?;
     let diff = caller.ask(Method::GET, "/agentic-sessions/greet/diff").send().await?.text().await?;
     assert!(diff.contains("+echo \"hello from $(pwd)\""), "{diff}");
-    crate::world::kubectl(&["-n", &project.name, "delete", "agenticsession", "greet"])?;
-    eventually("the log is gone with the object", || Ok(Some(()))).await?;
-    Ok(())
+    kubectl(&["-n", &project.name, "delete", "agenticsession", "greet"])?;
+    gone(&caller, "greet").await
 }
 
 #[tokio::test]
@@ -52,6 +65,9 @@ async fn over_rest_with_an_approval() -> anyhow::Result<()> {
     .await
     .with_context(|| project.about(&name))?;
     assert_eq!(waits["status"]["phase"], "Waiting");
+    let managers = "jsonpath={.items[*].metadata.managedFields[*].manager}";
+    let managers = kubectl(&["-n", &project.name, "get", "pods", "--show-managed-fields", "-o", managers])?;
+    assert!(managers.split_whitespace().any(|manager| manager == "vteam-operator"), "{managers}");
     did_the_job(&caller.events(&name).await?)?;
     // A file of a session that is awake comes from its pod.
     let path = format!("/agentic-sessions/{name}/workspace/greet.sh");

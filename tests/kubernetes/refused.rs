@@ -141,6 +141,13 @@ async fn groups_have_what_the_settings_give_them() -> anyhow::Result<()> {
 #[tokio::test]
 async fn what_nothing_runs_for_says_so() -> anyhow::Result<()> {
     let project = Project::new("rfe")?;
+    let repos = json!([{"url": "https://git.example/r.git"}]);
+    project.session("s", json!({"prompt": "p", "repos": repos, "operatingMode": "Stopped"}))?;
+    eventually("a session's condition says so", || {
+        let said = project.get("agenticsession", "s")?["status"]["conditions"].to_string();
+        Ok(said.contains("ReposNotImplemented").then_some(()))
+    })
+    .await?;
     apply(&json!({"apiVersion": "vteam.ambient-code/v1alpha1", "kind": "RFEWorkflow",
         "metadata": {"name": "w", "namespace": project.name},
         "spec": {"title": "t", "description": "d", "umbrellaRepo": {"url": "https://git.example/r.git"}}}))?;

@@ -1,5 +1,8 @@
-//! How long to wait before an object that failed is tried again: for each object by itself, longer each time.
+//! How long to wait before an object that failed is tried again: for each object by itself, longer each time, and no sooner
+//! because another process tries.
 
+use crate::clock;
+use model::id::UnixMillis;
 use std::{
     collections::HashMap,
     hash::Hash,
@@ -10,17 +13,21 @@ use std::{
 const BASE: Duration = Duration::from_millis(500);
 const CAP: Duration = Duration::from_secs(300);
 
-pub(crate) struct Backoff<K>(Mutex<HashMap<K, u32>>);
+pub(crate) struct Backoff<K> {
+    attempts: Mutex<HashMap<K, u32>>,
+    begun: UnixMillis,
+}
 
 impl<K: Eq + Hash> Backoff<K> {
     pub(crate) fn new() -> Self {
-        Self(Mutex::default())
+        Self { attempts: Mutex::default(), begun: clock::now() }
     }
 
-    /// The pause after one more failure.
-    pub(crate) fn failed(&self, key: K) -> Duration {
+    /// The pause after one more failure. What failed `since` before this process began has been tried by then.
+    pub(crate) fn failed(&self, key: K, since: Option<UnixMillis>) -> Duration {
+        let before = since.map_or(0, |since| tried(self.begun.since(since)));
         let mut attempts = self.attempts();
-        let count = attempts.entry(key).or_insert(0);
+        let count = attempts.entry(key).or_insert(before);
         *count = count.saturating_add(1);
         pause(*count, rand::random_range(0.5..1.0))
     }
@@ -31,8 +38,13 @@ impl<K: Eq + Hash> Backoff<K> {
     }
 
     fn attempts(&self) -> std::sync::MutexGuard<'_, HashMap<K, u32>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.attempts.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// How often, for so long.
+fn tried(time: Duration) -> u32 {
+    (time.as_millis() / BASE.as_millis() + 1).ilog2()
 }
 
 /// `share` of the whole pause: those that failed together do not come back together.
@@ -59,10 +71,25 @@ mod tests {
     #[test]
     fn each_object_counts_for_itself() {
         let backoff = Backoff::new();
-        assert!(backoff.failed("a") < Duration::from_millis(501));
-        assert!(backoff.failed("a") >= Duration::from_millis(500));
-        assert!(backoff.failed("b") < Duration::from_millis(501));
+        assert!(backoff.failed("a", None) < Duration::from_millis(501));
+        assert!(backoff.failed("a", None) >= Duration::from_millis(500));
+        assert!(backoff.failed("b", None) < Duration::from_millis(501));
         backoff.forget(&"a");
-        assert!(backoff.failed("a") < Duration::from_millis(501));
+        assert!(backoff.failed("a", None) < Duration::from_millis(501));
+    }
+
+    #[test]
+    fn another_process_goes_on_where_the_one_before_was() {
+        let check =
+            |seconds: u64, expected| assert_eq!(tried(Duration::from_secs(seconds)), expected, "{seconds} s");
+        check(0, 0);
+        check(1, 1);
+        // After pauses of 0.5, 1, 2 and 4 seconds.
+        check(8, 4);
+        let backoff = Backoff::new();
+        let hour = UnixMillis(backoff.begun.0 - 3_600_000);
+        assert!(backoff.failed("a", Some(hour)) >= CAP / 2);
+        let now = clock::after(backoff.begun, Duration::from_secs(60));
+        assert!(backoff.failed("b", Some(now)) < Duration::from_millis(501));
     }
 }

@@ -1,9 +1,15 @@
 //! Calls of the API server: each has a deadline, and none writes once another operator may work.
 
-use crate::leader::Leading;
+use crate::{MANAGER, leader::Leading};
+use kube::api::PostParams;
 use std::{future::Future, time::Duration};
 
 const DEADLINE: Duration = Duration::from_secs(15);
+
+/// Under the name that everything of the operator is written by.
+pub(crate) fn post_params() -> PostParams {
+    PostParams { field_manager: Some(MANAGER.to_owned()), ..PostParams::default() }
+}
 
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum CallError {

@@ -12,7 +12,7 @@ use k8s_openapi::{
 };
 use kube::{
     Api, Client, ResourceExt,
-    api::{DeleteParams, ListParams, PostParams, Preconditions},
+    api::{DeleteParams, ListParams, Preconditions},
     core::{DynamicObject, ObjectMeta},
 };
 use model::id::Digest;
@@ -67,7 +67,7 @@ impl Groups {
             }
         }
         for one in wanted.values() {
-            calls::write(&self.leading, api.create(&PostParams::default(), one)).await?;
+            calls::write(&self.leading, api.create(&calls::post_params(), one)).await?;
         }
         Ok(count)
     }

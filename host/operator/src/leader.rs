@@ -4,11 +4,12 @@
 //! Source: client-go, `tools/leaderelection`. As there, times of others are never compared with the own clock: a holder is
 //! given up when its lease has not changed for its duration, as seen from here.
 
+use crate::calls::post_params;
 use k8s_openapi::{
     api::coordination::v1::{Lease, LeaseSpec},
     apimachinery::pkg::apis::meta::v1::MicroTime,
 };
-use kube::{Api, Client, api::PostParams, core::ObjectMeta};
+use kube::{Api, Client, core::ObjectMeta};
 use std::{
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
@@ -139,7 +140,7 @@ impl Leader {
             let spec = lease.spec.get_or_insert_default();
             spec.holder_identity = None;
             spec.lease_duration_seconds = Some(1);
-            self.api.replace(NAME, &PostParams::default(), &lease).await.map(|_| ())
+            self.api.replace(NAME, &post_params(), &lease).await.map(|_| ())
         };
         if let Ok(Err(error)) = timeout(CALL, give_up).await {
             tracing::warn!(error = %chain(&error), "the lease is not given back: the next operator waits for its end");
@@ -150,7 +151,7 @@ impl Leader {
         let Some(lease) = self.api.get_opt(NAME).await? else {
             let metadata = ObjectMeta { name: Some(NAME.to_owned()), ..ObjectMeta::default() };
             let lease = Lease { metadata, spec: Some(self.spec(0)) };
-            return won(self.api.create(&PostParams::default(), &lease).await);
+            return won(self.api.create(&post_params(), &lease).await);
         };
         if lease.metadata.resource_version != watched.version {
             *watched = Watched { version: lease.metadata.resource_version.clone(), since: Instant::now() };
@@ -163,7 +164,7 @@ impl Leader {
                 let moved = i32::from(other != Some(self.identity.as_str()));
                 let count = lease.spec.as_ref().and_then(|spec| spec.lease_transitions).unwrap_or(0);
                 let lease = Lease { spec: Some(self.spec(count.saturating_add(moved))), ..lease };
-                won(self.api.replace(NAME, &PostParams::default(), &lease).await)
+                won(self.api.replace(NAME, &post_params(), &lease).await)
             }
         }
     }
@@ -175,7 +176,7 @@ impl Leader {
             return Ok(Some(holder(&lease).unwrap_or("nobody").to_owned()));
         }
         lease.spec.get_or_insert_default().renew_time = Some(MicroTime(jiff::Timestamp::now()));
-        self.api.replace(NAME, &PostParams::default(), &lease).await.map(|_| None)
+        self.api.replace(NAME, &post_params(), &lease).await.map(|_| None)
     }
 
     fn spec(&self, transitions: i32) -> LeaseSpec {

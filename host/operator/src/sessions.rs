@@ -41,7 +41,7 @@ use kube::{
     },
 };
 use memory::Memory;
-use model::lifecycle::Phase;
+use model::{id::UnixMillis, lifecycle::Phase};
 pub(crate) use pod::Server;
 use pods::Pods;
 use std::{
@@ -79,9 +79,9 @@ enum TurnError {
     View(#[from] ViewError),
     #[error(transparent)]
     Call(#[from] CallError),
-    /// Not an error of the turn: what it asked for may be granted later.
+    /// Not an error of the turn: what it asked for may be granted later. Since when it is refused, if that was known before.
     #[error("the cluster refused what the session needs")]
-    Refused,
+    Refused(Option<UnixMillis>),
     #[error("somebody else wrote to the object meanwhile")]
     Conflict,
 }
@@ -252,7 +252,7 @@ impl Sessions {
         let view = View::read(&self.latest(&object))?;
         let result = self.about(&view).await;
         self.metrics.turn(begun.elapsed());
-        if !matches!(result, Err(TurnError::Refused | TurnError::Call(_))) {
+        if !matches!(result, Err(TurnError::Refused(_) | TurnError::Call(_))) {
             self.backoff.forget(&ObjectRef::from_obj_with(&*object, kinds::session()));
         }
         result
@@ -344,7 +344,7 @@ impl Sessions {
             return Ok(Action::await_change());
         }
         if retry {
-            return Err(TurnError::Refused);
+            return Err(TurnError::Refused(view.refused_since()));
         }
         Ok(until.map_or_else(Action::await_change, |until| {
             Action::requeue(until.since(clock::now()).max(SOONEST))
@@ -353,18 +353,19 @@ impl Sessions {
 
     fn failed(&self, object: &DynamicObject, error: &TurnError) -> Action {
         let of = ObjectRef::from_obj_with(object, kinds::session());
-        match error {
+        let since = match error {
             TurnError::Conflict => {
                 self.metrics.conflict();
                 return Action::requeue(AFTER_CONFLICT);
             }
-            TurnError::Refused => {}
+            TurnError::Refused(since) => *since,
             error => {
                 self.metrics.error();
                 tracing::warn!(session = %of, error = %chain(error), "tried again after a pause");
+                None
             }
-        }
-        Action::requeue(self.backoff.failed(of))
+        };
+        Action::requeue(self.backoff.failed(of, since))
     }
 
     /// The object as it is known best: what was written here may be newer than what the watch has brought.

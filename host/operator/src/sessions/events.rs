@@ -5,7 +5,7 @@ use super::{draft::Draft, view::View};
 use crate::{MANAGER, calls, leader::Leading};
 use k8s_openapi::api::{core::v1::ObjectReference, events::v1::Event};
 use kinds::News;
-use kube::{Api, Client, api::PostParams};
+use kube::{Api, Client};
 use model::lifecycle::{Phase, Reason};
 use telemetry::{Shutdown, field::chain};
 use tokio::sync::mpsc;
@@ -49,7 +49,7 @@ impl Events {
         while let Some(Some(event)) = shutdown.or(waiting.recv()).await {
             let namespace = event.metadata.namespace.clone().unwrap_or_default();
             let api: Api<Event> = Api::namespaced(client.clone(), &namespace);
-            if let Err(error) = calls::write(leading, api.create(&PostParams::default(), &event)).await {
+            if let Err(error) = calls::write(leading, api.create(&calls::post_params(), &event)).await {
                 tracing::debug!(namespace, error = %chain(&error), "an Event is not taken");
             }
         }

@@ -19,7 +19,7 @@ use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod, ServiceAccount};
 use kinds::Lenient;
 use kube::{
     Api, Client, ResourceExt,
-    api::{DeleteParams, Patch, PatchParams, PostParams, Preconditions},
+    api::{DeleteParams, Patch, PatchParams, Preconditions},
     core::{DynamicObject, ObjectMeta, Status},
 };
 use model::{id::Epoch, lifecycle::Reason};
@@ -70,7 +70,7 @@ impl Hands {
         }
         let api: Api<Pod> = Api::namespaced(self.client.clone(), &view.namespace);
         let wanted = pod::pod(view, wish, epoch, server, &self.images);
-        let made = calls::write(&self.leading, api.create(&PostParams::default(), &wanted)).await;
+        let made = calls::write(&self.leading, api.create(&calls::post_params(), &wanted)).await;
         let made = match made {
             Ok(made) => {
                 self.metrics.wrote(Write::PodCreate);
@@ -164,7 +164,7 @@ impl Hands {
             automount_service_account_token: Some(false),
             ..ServiceAccount::default()
         };
-        let made = calls::write(&self.leading, api.create(&PostParams::default(), &account)).await;
+        let made = calls::write(&self.leading, api.create(&calls::post_params(), &account)).await;
         there(made.map(|_| ()))?;
         self.accounts().insert(namespace.to_owned());
         Ok(())
@@ -179,7 +179,7 @@ impl Hands {
             Some(claim) if claim.metadata.deletion_timestamp.is_none() => Ok(None),
             None if view.status.workspace_used != Some(true) => {
                 let claim = pod::claim(view, wish);
-                let made = calls::write(&self.leading, api.create(&PostParams::default(), &claim)).await;
+                let made = calls::write(&self.leading, api.create(&calls::post_params(), &claim)).await;
                 there(made.map(|_| self.metrics.wrote(Write::ClaimCreate)))?;
                 Ok(None)
             }

@@ -1,8 +1,11 @@
 //! A session's object as it was read, whatever state it is in.
 
+use crate::clock;
 use kube::{ResourceExt, core::DynamicObject};
+use model::id::UnixMillis;
 use resources::{
-    AgenticSessionStatus, Condition, condition,
+    AgenticSessionStatus, Condition, ConditionStatus,
+    condition::{self, operator::POD_CREATED},
     session::status::{OperatorStatus, Work},
 };
 use serde_json::Value;
@@ -60,6 +63,12 @@ impl View {
             conditions: conditions.into_iter().filter(|one| is_ours(&one.kind)).collect(),
             work: server.work,
         })
+    }
+
+    /// Since when the cluster refuses its pod.
+    pub(crate) fn refused_since(&self) -> Option<UnixMillis> {
+        let refused = |one: &&Condition| one.kind == POD_CREATED && one.status == ConditionStatus::False;
+        self.conditions.iter().find(refused).map(|one| clock::parse(&one.last_transition_time))
     }
 }
 
