@@ -73,7 +73,6 @@ impl Clients {
     fn client(&self, token: &SecretString) -> Result<Client, Problem> {
         let key = key(token);
         let mut known = self.known();
-        known.retain(|_, known| known.since.elapsed() < KEPT);
         if let Some(known) = known.get(&key) {
             return Ok(known.client.clone());
         }
@@ -87,7 +86,9 @@ impl Clients {
     }
 
     fn known(&self) -> MutexGuard<'_, HashMap<Key, Known>> {
-        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        known.retain(|_, known| known.since.elapsed() < KEPT);
+        known
     }
 
     async fn who(&self, token: &SecretString) -> Result<String, Problem> {
