@@ -27,11 +27,14 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant},
 };
+use tokio::sync::Semaphore;
 
 /// How long an answer of the API server counts.
 const ANSWERED: Duration = Duration::from_secs(5);
 /// How long a caller's connections are kept.
 const KEPT: Duration = Duration::from_secs(60);
+/// Questions at once of tokens that nobody knows yet: anybody may send one.
+const AT_ONCE: usize = 32;
 /// The API server's own bound is far below it.
 const TOKEN_BYTES: usize = 16 * 1024;
 
@@ -43,6 +46,8 @@ pub(crate) struct Clients {
     config: Config,
     nobody: Client,
     known: Mutex<HashMap<Key, Known>>,
+    /// For those that nobody knows yet.
+    asking: Semaphore,
 }
 
 struct Known {
@@ -58,7 +63,12 @@ impl Clients {
     /// When no client can be made of the configuration.
     pub(crate) fn new(mut config: Config) -> Result<Self, kube::Error> {
         config.auth_info = AuthInfo::default();
-        Ok(Self { nobody: Client::try_from(config.clone())?, config, known: Mutex::default() })
+        Ok(Self {
+            nobody: Client::try_from(config.clone())?,
+            config,
+            known: Mutex::default(),
+            asking: Semaphore::new(AT_ONCE),
+        })
     }
 
     /// The API server, as this caller.
@@ -91,13 +101,21 @@ impl Clients {
         known
     }
 
+    fn knows(&self, token: &SecretString) -> bool {
+        self.known().contains_key(&key(token))
+    }
+
     async fn who(&self, token: &SecretString) -> Result<String, Problem> {
         let key = key(token);
         let fresh = |known: &Known| known.name.clone().filter(|(_, at)| at.elapsed() < ANSWERED);
         if let Some((name, _)) = self.known().get(&key).and_then(fresh) {
             return Ok(name);
         }
+        // An error: this process ends.
+        let turn =
+            if self.knows(token) { None } else { Some(self.asking.acquire().await.map_err(|_| busy())?) };
         let review = self.review(token, &SelfSubjectReview::default()).await?;
+        drop(turn);
         let user = review.status.and_then(|status| status.user_info).and_then(|user| user.username);
         let name = user.ok_or_else(|| unauthorized("the cluster does not know whose token this is"))?;
         self.client(token)?;
@@ -187,8 +205,7 @@ impl Callers for Clients {
     ) -> BoxFuture<'a, Result<Admission, Problem>> {
         Box::pin(async move {
             let token = sent(headers)?;
-            let known = self.known().contains_key(&key(&token));
-            let (name, may) = if known {
+            let (name, may) = if self.knows(&token) {
                 let (name, may) = tokio::join!(self.who(&token), self.may_with(&token, access));
                 (name?, may)
             } else {
@@ -225,6 +242,10 @@ fn leave(caller: &Caller, access: &Access, may: bool) -> Result<(), Problem> {
     Err(Problem::forbidden(format!(
         "{name} may not {verb} {resource} in the project {project}: ask whoever administers it for a role there"
     )))
+}
+
+fn busy() -> Problem {
+    Problem::unavailable("the server ends; try again")
 }
 
 fn key(token: &SecretString) -> Key {

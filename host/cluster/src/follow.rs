@@ -137,7 +137,7 @@ impl Follower {
             return;
         }
         self.waiting.retain(|waiting| waiting.uid != seen.uid);
-        let pod = seen.decided.pod.as_deref().filter(|_| !gone);
+        let pod = seen.pod().filter(|_| !gone);
         if gone {
             self.versions.remove(&seen.uid);
         } else {
@@ -146,7 +146,7 @@ impl Follower {
         let object = if gone { None } else { self.object(&seen) };
         let taken = self.sessions.take_up(&seen.uid, object, seen.decided.clone()).await;
         // Only now: a runner finds the session as it was decided.
-        self.runners.record(&seen.uid, &seen.reference, pod, seen.decided.epoch);
+        self.runners.record(&seen.uid, pod, seen.decided.epoch);
         match taken {
             Ok(false) if !gone => self.refusals.note(&seen),
             Ok(_) => self.refusals.forget(&seen.uid, &seen.reference),

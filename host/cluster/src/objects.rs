@@ -1,5 +1,6 @@
 //! A session's object, read.
 
+use crate::runners::Pod;
 use kube::{ResourceExt as _, core::DynamicObject};
 use model::{
     Untrusted,
@@ -27,6 +28,8 @@ pub(crate) struct Seen {
     /// Grows with each change of the object (KEP-5504).
     pub(crate) version: u64,
     pub(crate) decided: Decided,
+    /// Of the pod whose uid `decided` has.
+    pub(crate) pod_name: Option<String>,
     /// A server had it before.
     has_log: bool,
     created_at: UnixMillis,
@@ -64,11 +67,21 @@ impl Seen {
                 observed: Seq(operator.observed_work.unwrap_or(0)),
                 gone: gone || object.metadata.deletion_timestamp.is_some(),
             },
+            pod_name: operator.pod_name,
             has_log: status.server.work.is_some(),
             created_at: UnixMillis(created.and_then(|ms| ms.try_into().ok()).unwrap_or(0)),
             created_by: created_by.into(),
             labels: object.labels().clone(),
             spec,
+        })
+    }
+
+    /// The pod that the operator recorded.
+    pub(crate) fn pod(&self) -> Option<Pod> {
+        Some(Pod {
+            uid: self.decided.pod.clone()?,
+            name: self.pod_name.clone()?,
+            namespace: self.reference.project.to_string(),
         })
     }
 
@@ -119,11 +132,12 @@ mod tests {
             "metadata": {"name": "s", "namespace": "p", "uid": "0d6b9a2e-1f0c-4d4f-8f0e-0a6c4d1f2b3c", "resourceVersion": "71",
                 "annotations": {CREATED_BY: "ada"}},
             "spec": {"prompt": "do it", "operatingMode": "Stopped"},
-            "status": {"phase": "Creating", "reason": "RunnerStarting", "epoch": 2, "podUid": "u", "observedWork": 7,
+            "status": {"phase": "Creating", "reason": "RunnerStarting", "epoch": 2, "podName": "n", "podUid": "u", "observedWork": 7,
                 "work": {"seq": 9, "hasWork": true}},
         }))
         .unwrap();
         assert_eq!((seen.version, seen.decided.pod.as_deref(), seen.has_log), (71, Some("u"), true));
+        assert_eq!(seen.pod_name.as_deref(), Some("n"));
         let Decided { desired, phase, reason, epoch, observed, gone, .. } = &seen.decided;
         assert_eq!((*desired, *phase, *epoch, *observed), (Desired::Stop, Phase::Creating, Epoch(2), Seq(7)));
         assert_eq!((reason, *gone), (&Reason::RunnerStarting, false));

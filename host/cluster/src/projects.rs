@@ -1,7 +1,7 @@
 //! Projects: namespaces with a label, and the ProjectSettings in each.
 
 use crate::{MANAGER, callers::Clients};
-use futures::{StreamExt as _, future::BoxFuture};
+use futures::{StreamExt as _, TryStreamExt as _, future::BoxFuture, stream};
 use k8s_openapi::api::core::v1::Namespace;
 use kube::{
     Api, Client, ResourceExt as _,
@@ -10,7 +10,7 @@ use kube::{
     runtime::{WatchStreamExt as _, watcher},
 };
 use model::id::ProjectName;
-use resources::{ProjectPolicy, ProjectSettings, ProjectSettingsSpec, project};
+use resources::{ProjectPolicy, ProjectSettings, ProjectSettingsSpec, authority::SESSIONS, project};
 use serde_json::{Value, json};
 use server::{
     access::Access,
@@ -30,6 +30,9 @@ pub(crate) const LABEL: &str = "vteam.ambient-code/project";
 
 /// Of a write, where somebody else writes to the same object.
 const TRIES: u32 = 4;
+
+/// Projects that a caller is reviewed for at once, where all are listed.
+const AT_ONCE: usize = 16;
 
 pub(crate) struct Namespaces {
     clients: Arc<Clients>,
@@ -289,16 +292,13 @@ impl Projects for Namespaces {
         Box::pin(async move {
             let mut names: Vec<ProjectName> = self.seen().labelled.iter().cloned().collect();
             names.sort();
-            let mut mine = Vec::new();
-            for name in names {
-                let access =
-                    Access { verb: "list", resource: "agenticsessions", project: name.clone(), name: None };
+            let asked = names.into_iter().map(async |name| {
+                let access = Access { verb: "list", resource: SESSIONS, project: name.clone(), name: None };
                 let may = self.clients.may(caller, &access).await;
-                if may.map_err(|problem| SettingsError::Forbidden(problem.detail))? {
-                    mine.push(name);
-                }
-            }
-            Ok(mine)
+                may.map(|may| may.then_some(name)).map_err(|problem| SettingsError::Forbidden(problem.detail))
+            });
+            let mine = stream::iter(asked).buffered(AT_ONCE);
+            mine.try_filter_map(async |name| Ok(name)).try_collect().await
         })
     }
 

@@ -25,6 +25,7 @@ const AUDIENCE: &str = "vteam-runner";
 /// The account of runners, in the project's namespace.
 const ACCOUNT: &str = "vteam-runner";
 const POD_UID: &str = "authentication.kubernetes.io/pod-uid";
+const POD_NAME: &str = "authentication.kubernetes.io/pod-name";
 /// How long a review counts. What it says of the session is looked up each time.
 const REVIEW: Duration = Duration::from_secs(10);
 /// How long a runner waits to be recorded: its pod may be faster than the operator's word about it.
@@ -35,9 +36,10 @@ const AT_ONCE: usize = 16;
 
 /// A pod that may hold a session's runner.
 #[derive(Debug, Clone, PartialEq, Eq)]
-struct Pod {
-    uid: String,
-    namespace: String,
+pub(crate) struct Pod {
+    pub(crate) uid: String,
+    pub(crate) name: String,
+    pub(crate) namespace: String,
 }
 
 /// When a token was reviewed, and the runner's pod that it is of.
@@ -54,8 +56,27 @@ pub(crate) struct Runners {
 
 #[derive(Default)]
 struct Recorded {
-    by_pod: HashMap<String, (SessionUid, String, Epoch)>,
+    /// By uid.
+    by_pod: HashMap<String, (Pod, SessionUid, Epoch)>,
     by_session: HashMap<SessionUid, String>,
+}
+
+impl Recorded {
+    fn put(&mut self, session: &SessionUid, pod: Option<Pod>, epoch: Epoch) {
+        if let Some(old) = self.by_session.remove(session) {
+            self.by_pod.remove(&old);
+        }
+        if let Some(pod) = pod {
+            self.by_session.insert(session.clone(), pod.uid.clone());
+            self.by_pod.insert(pod.uid.clone(), (pod, session.clone(), epoch));
+        }
+    }
+
+    /// Uid, name and namespace are as they were recorded.
+    fn of(&self, pod: &Pod) -> Option<(SessionUid, Epoch)> {
+        let (recorded, session, epoch) = self.by_pod.get(&pod.uid)?;
+        (recorded == pod).then(|| (session.clone(), *epoch))
+    }
 }
 
 impl Runners {
@@ -71,31 +92,16 @@ impl Runners {
     }
 
     /// The operator's word: this session's runner of this epoch is in this pod, or in none.
-    pub(crate) fn record(&self, uid: &SessionUid, session: &SessionRef, pod: Option<&str>, epoch: Epoch) {
-        let mut recorded = lock(&self.recorded);
-        if let Some(old) = recorded.by_session.remove(uid) {
-            recorded.by_pod.remove(&old);
-        }
-        if let Some(pod) = pod {
-            let namespace = session.project.to_string();
-            recorded.by_pod.insert(pod.to_owned(), (uid.clone(), namespace, epoch));
-            recorded.by_session.insert(uid.clone(), pod.to_owned());
-        }
-        drop(recorded);
+    pub(crate) fn record(&self, session: &SessionUid, pod: Option<Pod>, epoch: Epoch) {
+        lock(&self.recorded).put(session, pod, epoch);
         self.news.notify_waiters();
-    }
-
-    fn recorded(&self, pod: &Pod) -> Option<(SessionUid, Epoch)> {
-        let recorded = lock(&self.recorded);
-        let (uid, namespace, epoch) = recorded.by_pod.get(&pod.uid)?;
-        (*namespace == pod.namespace).then(|| (uid.clone(), *epoch))
     }
 
     async fn wait_recorded(&self, pod: &Pod) -> Option<(SessionUid, Epoch)> {
         let wait = async {
             loop {
                 let news = self.news.notified();
-                if let Some(found) = self.recorded(pod) {
+                if let Some(found) = lock(&self.recorded).of(pod) {
                     return found;
                 }
                 news.await;
@@ -147,8 +153,10 @@ fn pod_of(review: TokenReview) -> Option<Pod> {
     let user = status.user?;
     let name = user.username?;
     let (namespace, account) = name.strip_prefix("system:serviceaccount:")?.split_once(':')?;
-    let uid = user.extra?.remove(POD_UID)?.into_iter().next()?;
-    (account == ACCOUNT).then(|| Pod { uid, namespace: namespace.to_owned() })
+    let mut extra = user.extra?;
+    let mut one = |key: &str| extra.remove(key)?.into_iter().next();
+    let (uid, pod) = (one(POD_UID)?, one(POD_NAME)?);
+    (account == ACCOUNT).then(|| Pod { uid, name: pod, namespace: namespace.to_owned() })
 }
 
 impl Elsewhere for Runners {
@@ -203,11 +211,11 @@ mod tests {
         let check = |name: &str, change: &dyn Fn(&mut serde_json::Value), expected: bool| {
             let mut review = json!({"spec": {}, "metadata": {}, "status": {
                 "authenticated": true, "audiences": ["vteam-runner"],
-                "user": {"username": "system:serviceaccount:p:vteam-runner", "extra": {POD_UID: ["u"]}},
+                "user": {"username": "system:serviceaccount:p:vteam-runner", "extra": {POD_UID: ["u"], POD_NAME: ["n"]}},
             }});
             change(&mut review["status"]);
             let pod = pod_of(serde_json::from_value(review).unwrap());
-            assert_eq!(pod, expected.then(|| Pod { uid: "u".into(), namespace: "p".into() }), "{name}");
+            assert_eq!(pod, expected.then(|| recorded("u", "n", "p")), "{name}");
         };
         check("a runner", &|_| {}, true);
         check("not authentic", &|status| status["authenticated"] = json!(false), false);
@@ -220,5 +228,40 @@ mod tests {
         );
         check("a person", &|status| status["user"]["username"] = json!("vteam-runner"), false);
         check("not bound to a pod", &|status| status["user"]["extra"] = json!({}), false);
+    }
+
+    fn recorded(uid: &str, name: &str, namespace: &str) -> Pod {
+        Pod { uid: uid.into(), name: name.into(), namespace: namespace.into() }
+    }
+
+    #[test]
+    fn only_the_pod_of_the_newest_record_is_known() {
+        let (one, other): (SessionUid, SessionUid) = (
+            "11111111-2222-3333-4444-555555555555".parse().unwrap(),
+            "21111111-2222-3333-4444-555555555555".parse().unwrap(),
+        );
+        let mut seats = Recorded::default();
+        let pod = recorded("u", "vteam-s-1", "p");
+        assert_eq!(seats.of(&pod), None, "nobody recorded it");
+        seats.put(&one, Some(pod.clone()), Epoch(1));
+        assert_eq!(seats.of(&pod), Some((one.clone(), Epoch(1))));
+        for stranger in [
+            recorded("v", "vteam-s-1", "p"),
+            recorded("u", "vteam-s-2", "p"),
+            recorded("u", "vteam-s-1", "q"),
+        ] {
+            assert_eq!(seats.of(&stranger), None, "{stranger:?}");
+        }
+        // A runner that was started again in its pod.
+        seats.put(&one, Some(pod.clone()), Epoch(2));
+        assert_eq!(seats.of(&pod), Some((one.clone(), Epoch(2))));
+        // Another pod, and the one before is nobody's.
+        let next = recorded("v", "vteam-s-3", "p");
+        seats.put(&one, Some(next.clone()), Epoch(3));
+        seats.put(&other, Some(recorded("w", "vteam-s-4", "q")), Epoch(1));
+        assert_eq!((seats.of(&pod), seats.of(&next)), (None, Some((one.clone(), Epoch(3)))));
+        seats.put(&one, None, Epoch(3));
+        assert_eq!(seats.of(&next), None);
+        assert_eq!((seats.by_pod.len(), seats.by_session.len()), (1, 1));
     }
 }

@@ -47,7 +47,7 @@ const fn row(
 }
 
 /// Each field that carries authority.
-pub static AUTHORITIES: [Authority; 18] = [
+pub static AUTHORITIES: [Authority; 21] = [
     row(SESSIONS, &["permissionMode"], Counts::Word("bypass"), "bypass-approvals"),
     row(SESSIONS, &["budget"], ANY, "set-budget"),
     row(SESSIONS, &["environmentVariables"], MAP, "set-environment"),
@@ -61,7 +61,10 @@ pub static AUTHORITIES: [Authority; 18] = [
     row(SETTINGS, &["permissions", "fetchHosts"], LIST, "open-network"),
     row(SETTINGS, &["permissions", "processNetwork"], Counts::But("\"none\""), "open-network"),
     row(SETTINGS, &["permissions", "maxBudget"], ANY, "set-budget"),
+    row(SETTINGS, &["permissions", "nodeLabels"], ANY, "set-placement"),
+    row(SETTINGS, &["permissions", "taints"], ANY, "set-placement"),
     row(SETTINGS, &["defaults", "budget"], ANY, "set-budget"),
+    row(SETTINGS, &["defaults", "toolsImage"], ANY, "set-image"),
     row(SETTINGS, &["plugins", "grants"], LIST, "grant-plugins"),
     row(SETTINGS, &["plugins", "revoked"], LIST, "grant-plugins"),
     row(SETTINGS, &["groupAccess"], LIST, "grant-access"),
@@ -210,7 +213,7 @@ mod tests {
             "workspace",
         ];
         decided(SESSIONS, &[], &session, &plain);
-        let plain = ["cpu", "gpu", "memory", "storage"];
+        let plain = ["cpu", "gpu", "memory", "runner", "storage"];
         decided(SESSIONS, &["resources"], &session["$defs"]["Resources"], &plain);
         let plain = ["cpu", "memory", "storageClass"];
         decided(SESSIONS, &["resourceOverrides"], &session["$defs"]["ResourceOverrides"], &plain);

@@ -1,14 +1,16 @@
 //! ProjectSettings: what a project permits and what its sessions start from.
 
+mod placement;
 mod status;
 
+pub use placement::PermittedNodes;
 pub use status::ProjectSettingsStatus;
 
 use crate::{
     Invalid, ProcessNetwork, invalid,
     invalid::{Problems, named},
     mcp::McpServers,
-    rules::{A_DIGEST, A_PERSONA_KEY, DIGEST, PERSONA_KEY, Rule, text},
+    rules::{A_DIGEST, A_PERSONA_KEY, AN_IMAGE, DIGEST, IMAGE, PERSONA_KEY, Rule, text},
     schema,
     session::Metadata,
 };
@@ -128,6 +130,14 @@ pub struct Permissions {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 4096))]
     pub max_workspace_mib: Option<u64>,
+    /// Labels that sessions may choose nodes by: `key`, or `key=value`. Absent: any.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 64), inner(length(min = 1, max = 380)))]
+    pub node_labels: Option<Vec<String>>,
+    /// Keys of the taints that sessions may tolerate. Absent: any.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 64), inner(length(min = 1, max = 316)))]
+    pub taints: Option<Vec<String>>,
 }
 
 /// For sessions that do not say otherwise.
@@ -140,6 +150,10 @@ pub struct Defaults {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 64), extend("x-kubernetes-validations" = text(PERSONA_KEY, A_PERSONA_KEY)))]
     pub persona: Option<String>,
+    /// Image in which native programs run on a cluster: any with a shell at `/bin/sh`. Absent: the one that comes with the operator.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 512), extend("x-kubernetes-validations" = text(IMAGE, AN_IMAGE)))]
+    pub tools_image: Option<String>,
     /// US dollars.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0, max = 1_000_000_000_000u64))]
@@ -232,6 +246,8 @@ pub struct ProjectPolicy {
     pub default_model: Option<String>,
     pub default_persona: Option<PersonaKey>,
     pub default_budget: Option<MicroUsd>,
+    pub default_tools_image: Option<String>,
+    pub nodes: PermittedNodes,
     pub inactivity: Option<Duration>,
     pub retention: Option<Duration>,
     pub grants: BTreeMap<Digest, EffectSet>,
@@ -266,8 +282,16 @@ impl TryFrom<ProjectSettingsSpec> for ProjectPolicy {
             inactivity_timeout_seconds,
             ttl_seconds_after_finished,
             permissions:
-                Permissions { allow_bypass, fetch_hosts, process_network, max_budget, max_workspace_mib },
-            defaults: Defaults { model, persona, budget },
+                Permissions {
+                    allow_bypass,
+                    fetch_hosts,
+                    process_network,
+                    max_budget,
+                    max_workspace_mib,
+                    node_labels,
+                    taints,
+                },
+            defaults: Defaults { model, persona, tools_image, budget },
             plugins: Plugins { grants, settings, revoked },
             group_access,
             runner_secrets_name,
@@ -303,6 +327,8 @@ impl TryFrom<ProjectSettingsSpec> for ProjectPolicy {
             default_model: model,
             default_persona: persona.and_then(|key| problems.take("spec.defaults.persona", key.parse())),
             default_budget,
+            default_tools_image: tools_image,
+            nodes: PermittedNodes { labels: node_labels, taints },
             inactivity: Some(Duration::from_secs(inactivity_timeout_seconds.unwrap_or(INACTIVITY_SECONDS))),
             retention: ttl_seconds_after_finished.map(Duration::from_secs),
             grants: granted(grants, &mut problems),

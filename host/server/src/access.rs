@@ -4,7 +4,7 @@
 use crate::{problem::Problem, sessions::Caller};
 use axum::http::{HeaderMap, Method, StatusCode};
 use futures::future::BoxFuture;
-use model::id::ProjectName;
+use model::id::{ProjectName, SessionName, SessionRef};
 use resources::authority::{self, SESSIONS, SETTINGS};
 use serde_json::Value;
 use std::{sync::Arc, time::Duration};
@@ -136,13 +136,27 @@ pub(crate) async fn fields(
 /// What a request to this route asks leave for.
 ///
 /// # Errors
-/// When the path names a project that cannot be one.
+/// When the path names a project or session that cannot be one.
 pub(crate) fn of(method: &Method, route: &str, path: &str) -> Result<Option<Access>, Problem> {
     let Some((verb, resource)) = needed(method, route) else { return Ok(None) };
     let (project, name) = named(path);
     let one = route.contains("{session}") && verb != "create";
-    let name = name.filter(|_| one).map(str::to_owned);
+    let name = name.filter(|_| one).map(str::parse::<SessionName>).transpose()?;
+    let name = name.map(|name| name.to_string());
     Ok(Some(Access { verb, resource, project: project.parse()?, name }))
+}
+
+/// Who copies a session sees what it says.
+///
+/// # Errors
+/// 403, where one may not be read.
+pub(crate) async fn reads(
+    callers: &dyn Callers,
+    caller: &Caller,
+    session: &SessionRef,
+) -> Result<(), Problem> {
+    let (project, name) = (session.project.clone(), Some(session.name.to_string()));
+    callers.permit(caller, Access { verb: "get", resource: SESSIONS, project, name }).await
 }
 
 /// What a path names below the projects: one of them, and an object in it.
@@ -231,6 +245,9 @@ mod tests {
             Some(("create", "a", None)),
         );
         check(Method::GET, "/api/projects", "/api/projects", None);
-        assert!(of(&Method::GET, one, "/api/projects/A%2Fb/agentic-sessions/s").is_err());
+        // Who asks is told of the name that is acted on, so that it is written in one way only.
+        for path in ["A%2Fb/agentic-sessions/s", "a/agentic-sessions/%73", "a/agentic-sessions/S"] {
+            assert!(of(&Method::GET, one, &format!("/api/projects/{path}")).is_err(), "{path}");
+        }
     }
 }

@@ -95,7 +95,8 @@ pub(crate) fn judge(view: &View, project: &Project) -> Judged {
 }
 
 fn wish(posted: &Posted, policy: &ProjectPolicy) -> Result<Wish, String> {
-    let resources = posted.spec.resources.clone().unwrap_or_default();
+    let mut resources = posted.spec.resources.clone().unwrap_or_default();
+    resources.tools_image = resources.tools_image.or_else(|| policy.default_tools_image.clone());
     let overrides = posted.spec.resource_overrides.clone().unwrap_or_default();
     let mut accepted = posted.clone().accept(policy).map_err(|error| error.to_string())?;
     if matches!(accepted.workspace, Source::Dir { .. } | Source::InPlace { .. }) {

@@ -130,7 +130,7 @@ fn runner(wish: &Wish, server: &Server, images: &Images) -> Container {
         image: Some(images.runner.clone()),
         image_pull_policy: images.pull_policy.clone(),
         args: Some(command::runner(wish, server)),
-        resources: Some(place::runner()),
+        resources: Some(place::runner(wish.resources.runner.as_ref())),
         security_context: Some(security()),
         // The last lines of its log say why it ended; they become the session's message.
         termination_message_policy: Some("FallbackToLogsOnError".to_owned()),

@@ -38,10 +38,16 @@ impl Project {
             project.bind(person, kind, role);
         }
         project.make(&json!({"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": "default"}}));
-        let account =
-            json!({"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": "vteam-runner"}});
-        project.operator().may(&["create", "-f", "-"], &account);
+        let label =
+            ["label", "--overwrite", "namespace", project.namespace(), "vteam.ambient-code/project=true"];
+        project.root().may(&label, &Value::Null);
+        project.operator().creates(&Self::runners_account());
         project
+    }
+
+    /// As the operator makes it.
+    pub(crate) fn runners_account() -> Value {
+        json!({"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": "vteam-runner"}, "automountServiceAccountToken": false})
     }
 
     fn make(&self, object: &Value) {

@@ -5,4 +5,5 @@ mod claims;
 mod doors;
 mod fields;
 mod identity;
+mod operator;
 mod pods;

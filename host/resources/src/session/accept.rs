@@ -1,6 +1,9 @@
 //! The one conversion of a specification into what is enforced.
 
-use super::{AgenticSessionSpec, LlmSettings, Mode, OperatingMode, Posted, Workspace, rules};
+use super::{
+    AgenticSessionSpec, LlmSettings, Mode, OperatingMode, Posted, Workspace, placement::RUNNER_MEMORY_BYTES,
+    rules,
+};
 use crate::{
     Accepted, Invalid, ProcessNetwork, ProjectPolicy, Source,
     invalid::{Problems, named},
@@ -32,6 +35,9 @@ impl Posted {
         not_implemented(&spec, &mut warnings);
         repositories(&spec, &mut problems);
         amounts(&spec, &mut problems);
+        if let Some(resources) = &spec.resources {
+            policy.nodes.check(resources, &mut problems);
+        }
         // Every field is named here or in `not_implemented`: a new one does not compile until somebody decides.
         let AgenticSessionSpec {
             prompt,
@@ -157,6 +163,13 @@ fn repositories(spec: &AgenticSessionSpec, problems: &mut Problems) {
 }
 
 fn amounts(spec: &AgenticSessionSpec, problems: &mut Problems) {
+    let runner = spec.resources.as_ref().and_then(|resources| resources.runner.as_ref());
+    if runner
+        .and_then(|runner| runner.memory.as_ref())
+        .is_some_and(|memory| memory.units() < RUNNER_MEMORY_BYTES)
+    {
+        problems.add("spec.resources.runner.memory", "must be 128Mi at least");
+    }
     let (Some(one), Some(other)) = (&spec.resources, &spec.resource_overrides) else { return };
     for (amount, twice) in [
         ("cpu", one.cpu.is_some() && other.cpu.is_some()),

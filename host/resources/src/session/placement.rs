@@ -46,6 +46,9 @@ pub struct Resources {
         extend("x-kubernetes-validations" = rules::text(rules::IMAGE, rules::AN_IMAGE))
     )]
     pub tools_image: Option<String>,
+    /// Of the runner's own container: what the agent loop and its plugins use. Absent: what is shipped.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub runner: Option<RunnerResources>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub gpu: Option<Gpu>,
     /// Labels that the node must have.
@@ -57,6 +60,20 @@ pub struct Resources {
     #[schemars(length(max = 16))]
     pub tolerations: Vec<Toleration>,
 }
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, Default, JsonSchema, ToSchema)]
+#[serde(rename_all = "camelCase", default, deny_unknown_fields)]
+pub struct RunnerResources {
+    /// Cores, such as `1` or `200m`: a share, and no limit.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cpu: Option<Quantity>,
+    /// Bytes, such as `1Gi`: 128 MiB at least.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub memory: Option<Quantity>,
+}
+
+/// Less than this does not hold the runner and its first plugins.
+pub(crate) const RUNNER_MEMORY_BYTES: u64 = 128 << 20;
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema, ToSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]

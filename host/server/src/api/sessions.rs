@@ -267,6 +267,7 @@ pub(crate) async fn copy(
     let asked: Option<Copy> =
         serde_json::from_value(document).map_err(|error| Problem::invalid(error.to_string()))?;
     let Copy { name } = asked.unwrap_or_default();
+    access::reads(&*api.callers, &caller, &session).await?;
     let of = api.sessions.get(&session).await?.accepted;
     let project = api.projects.get(&session.project)?;
     let spec: AgenticSessionSpec = resources::session::read(&of.spec)?.spec;

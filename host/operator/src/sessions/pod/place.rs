@@ -11,13 +11,14 @@ use k8s_openapi::{
 use resources::{
     Quantity,
     session::placement::{
-        Gpu, ResourceOverrides, Resources, TaintEffect, Toleration as Wanted, TolerationOperator,
+        Gpu, ResourceOverrides, Resources, RunnerResources, TaintEffect, Toleration as Wanted,
+        TolerationOperator,
     },
 };
 use std::collections::BTreeMap;
 
-/// The agent loop and its plugins: little most of the time. A share of the processor and no limit: what nobody else needs
-/// is anybody's, and a limit would stretch each start.
+/// The agent loop and its plugins, where a session does not say: little most of the time. A share of the processor and no
+/// limit: what nobody else needs is anybody's, and a limit would stretch each start.
 const RUNNER: Amounts<'static> = Amounts { cpu: "50m", memory: "64Mi", memory_limit: "512Mi" };
 /// Native programs, where a session does not say.
 const TOOLS: Amounts<'static> = Amounts { cpu: "100m", memory: "128Mi", memory_limit: "2Gi" };
@@ -33,20 +34,27 @@ pub(super) fn amount(text: &str) -> Amount {
     Amount(text.to_owned())
 }
 
-pub(super) fn runner() -> ResourceRequirements {
-    requirements(&RUNNER, None)
+pub(super) fn runner(wanted: Option<&RunnerResources>) -> ResourceRequirements {
+    let (cpu, memory) = wanted.map_or((None, None), |wanted| (wanted.cpu.as_ref(), wanted.memory.as_ref()));
+    requirements(&RUNNER.or(cpu, memory), None)
 }
 
-/// The memory that a session says is what it gets: request and limit.
 pub(super) fn tools(resources: &Resources, overrides: &ResourceOverrides) -> ResourceRequirements {
-    let cpu = resources.cpu.as_ref().or(overrides.cpu.as_ref()).map(Quantity::as_str);
-    let memory = resources.memory.as_ref().or(overrides.memory.as_ref()).map(Quantity::as_str);
-    let amounts = Amounts {
-        cpu: cpu.unwrap_or(TOOLS.cpu),
-        memory: memory.unwrap_or(TOOLS.memory),
-        memory_limit: memory.unwrap_or(TOOLS.memory_limit),
-    };
-    requirements(&amounts, resources.gpu.as_ref())
+    let cpu = resources.cpu.as_ref().or(overrides.cpu.as_ref());
+    let memory = resources.memory.as_ref().or(overrides.memory.as_ref());
+    requirements(&TOOLS.or(cpu, memory), resources.gpu.as_ref())
+}
+
+impl Amounts<'static> {
+    /// The memory that a session says is what it gets: request and limit.
+    fn or<'a>(&self, cpu: Option<&'a Quantity>, memory: Option<&'a Quantity>) -> Amounts<'a> {
+        let memory = memory.map(Quantity::as_str);
+        Amounts {
+            cpu: cpu.map_or(self.cpu, Quantity::as_str),
+            memory: memory.unwrap_or(self.memory),
+            memory_limit: memory.unwrap_or(self.memory_limit),
+        }
+    }
 }
 
 fn requirements(amounts: &Amounts<'_>, gpu: Option<&Gpu>) -> ResourceRequirements {

@@ -4,13 +4,16 @@ use resources::ProjectPolicy;
 use serde_json::{Value, json};
 
 fn judged(spec: Value) -> (View, Wish) {
+    judged_by(ProjectPolicy::try_from(resources::ProjectSettingsSpec::default()).unwrap(), spec)
+}
+
+fn judged_by(policy: ProjectPolicy, spec: Value) -> (View, Wish) {
     let object = serde_json::from_value(json!({
         "apiVersion": resources::API_VERSION, "kind": "AgenticSession",
         "metadata": {"name": "fix", "namespace": "p", "uid": "0d6b9a2e-1f0c-4d4f-8f0e-0a6c4d1f2b3c", "resourceVersion": "1"},
         "spec": spec,
     }));
     let view = View::read(&object.unwrap()).unwrap();
-    let policy = ProjectPolicy::try_from(resources::ProjectSettingsSpec::default()).unwrap();
     let wish = judge(&view, &Project::Policy(Box::new(policy))).wish.unwrap();
     (view, wish)
 }
@@ -38,7 +41,7 @@ fn the_pod_of_a_session_with_wishes() {
         "prompt": "fix it", "workspace": {"persistent": true},
         "resourceOverrides": {"cpu": "4", "storageClass": "fast", "priorityClass": "high"},
         "resources": {
-            "memory": "8Gi", "storage": "1Gi", "toolsImage": "registry.example/cuda:12",
+            "memory": "8Gi", "storage": "1Gi", "runner": {"memory": "1Gi"}, "toolsImage": "registry.example/cuda:12",
             "gpu": {"count": 2, "product": "NVIDIA-L4", "memory": "20Gi"},
             "nodeSelector": {"zone": "a"}, "tolerations": [{"key": "team", "operator": "Equal", "value": "ml", "effect": "NoExecute", "tolerationSeconds": 30}],
         },
@@ -49,7 +52,7 @@ fn the_pod_of_a_session_with_wishes() {
         "claim": made["claim"], "volumes": spec["volumes"], "affinity": spec["affinity"], "tolerations": spec["tolerations"],
         "priority": spec["priorityClassName"], "selector": spec["nodeSelector"],
         "tools": {"image": tools["image"], "resources": tools["resources"], "mounts": tools["volumeMounts"]},
-        "runner": {"mounts": spec["containers"][0]["volumeMounts"]},
+        "runner": {"mounts": spec["containers"][0]["volumeMounts"], "resources": spec["containers"][0]["resources"]},
     }));
 }
 
@@ -69,6 +72,17 @@ fn the_credential_is_the_runners_alone() {
         let text = spec["containers"].to_string();
         assert!(!text.contains("fix") && !text.contains("0d6b9a2e"), "{text}");
     }
+}
+
+#[test]
+fn a_project_may_name_the_image_for_programs() {
+    let policy: resources::ProjectSettingsSpec =
+        serde_json::from_value(json!({"defaults": {"toolsImage": "registry.example/ours:1"}})).unwrap();
+    let policy = ProjectPolicy::try_from(policy).unwrap();
+    let image = |spec: Value| judged_by(policy.clone(), spec).1.resources.tools_image;
+    assert_eq!(image(json!({"prompt": "a"})).as_deref(), Some("registry.example/ours:1"));
+    let own = json!({"prompt": "a", "resources": {"toolsImage": "registry.example/mine:1"}});
+    assert_eq!(image(own).as_deref(), Some("registry.example/mine:1"));
 }
 
 #[test]

@@ -60,7 +60,7 @@ fn it_is_made_by_the_operator() {
     let pull = r#"{"imagePullSecrets":[{"name":"registry"}]}"#;
     project.root().may(&["patch", "serviceaccount", "vteam-runner", "-p", pull], &Value::Null);
     project.person("tenant").may(&["delete", "serviceaccount", "vteam-runner"], &Value::Null);
-    let account = json!({"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": "vteam-runner"}});
+    let account = Project::runners_account();
     project.person("tenant").may_not_create(&account, policy, "it is made when it is needed");
     project.operator().creates(&account);
     project.person("tenant").may(&["annotate", "serviceaccount", "default", "a=b"], &Value::Null);

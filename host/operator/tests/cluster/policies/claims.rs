@@ -1,17 +1,29 @@
 //! Volumes of sessions.
 
+use super::pods::runner;
 use crate::people::Project;
 use serde_json::{Value, json};
 
 const NAME: &str = "vteam-s-11111111-2222-3333-4444-555555555555";
 
-fn claim(name: &str, more: Value) -> Value {
+/// As far as the policies look at it.
+pub(super) fn claim(name: &str, more: Value) -> Value {
     let mut object = json!({"apiVersion": "v1", "kind": "PersistentVolumeClaim", "metadata": {"name": name},
         "spec": {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "1Gi"}}}});
     for (field, value) in more.as_object().unwrap() {
         object["spec"][field] = value.clone();
     }
     object
+}
+
+/// As the operator makes it.
+pub(super) fn of_session(more: Value) -> Value {
+    let mut claim = claim(NAME, more);
+    let made = runner();
+    for field in ["labels", "ownerReferences"] {
+        claim["metadata"][field] = made["metadata"][field].clone();
+    }
+    claim
 }
 
 #[test]
@@ -33,7 +45,7 @@ fn only_the_operator_makes_and_changes_them() {
             "write workspace.persistent in an AgenticSession",
         );
     }
-    project.operator().creates(&claim(NAME, json!({})));
+    project.operator().creates(&of_session(json!({})));
     let patch = |what: &'static str| ["patch", "pvc", NAME, "--type=merge", "-p", what];
     for what in [
         r#"{"spec":{"volumeName":"theirs"}}"#,
@@ -75,7 +87,7 @@ fn nobody_copies_them_who_may_not_connect() {
         .creates(&claim("of-mine", json!({"dataSource": {"kind": "PersistentVolumeClaim", "name": "mine"}})));
 }
 
-/// A definition as far as the policies look at it.
+/// A definition, the same.
 fn definition(group: &str, kind: &str, plural: &str) -> Value {
     let schema = json!({"type": "object", "x-kubernetes-preserve-unknown-fields": true});
     json!({"apiVersion": "apiextensions.k8s.io/v1", "kind": "CustomResourceDefinition",
@@ -97,8 +109,6 @@ fn nobody_snapshots_them_who_may_not_connect() {
     let role = json!({"apiVersion": "rbac.authorization.k8s.io/v1", "kind": "Role", "metadata": {"name": "snapshots"}, "rules": [
         {"apiGroups": [one, many], "resources": ["*"], "verbs": ["create"]}]});
     project.root().may(&["create", "-f", "-"], &role);
-    let label = ["label", "--overwrite", "namespace", project.namespace(), "vteam.ambient-code/project=true"];
-    project.root().may(&label, &Value::Null);
     for person in ["tenant", "admin"] {
         project.bind(person, "Role", "snapshots");
     }

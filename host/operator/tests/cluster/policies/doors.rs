@@ -1,12 +1,11 @@
 //! Ways into a runner's pod.
 
-use super::pods::runner;
+use super::pods::{NAME, runner};
 use crate::people::{Person, Project};
 use serde_json::{Value, json};
 
 const POLICY: &str = "vteam-runner-doors";
 const MESSAGE: &str = "takes the verb connect on agenticsessions";
-const NAME: &str = "vteam-s-11111111-2222-3333-4444-555555555555-1";
 
 /// It went past admission: no node has the pod, so that there is nothing to connect to.
 fn gets_through(person: &Person<'_>, door: &[&str]) {
@@ -22,7 +21,11 @@ fn they_take_a_verb() {
         "spec": {"containers": [{"name": "c", "image": "i"}]}});
     project.person("tenant").creates(&plain);
     let path = |rest: &str| format!("/api/v1/namespaces/{}/pods/{rest}", project.namespace());
-    let posted = ["exec?command=true&stdout=1", "attach?stdout=1", "portforward?ports=1"];
+    let posted = [
+        "exec?container=tools&command=true&stdout=1",
+        "attach?container=tools&stdout=1",
+        "portforward?ports=1",
+    ];
     let proxied = [format!("{NAME}/proxy/"), format!("{NAME}:80/proxy/"), format!("http:{NAME}:80/proxy/")];
     let posted = posted.map(|door| {
         ["create".to_owned(), format!("--raw={}", path(&format!("{NAME}/{door}"))), "-f=-".to_owned()]

@@ -4,8 +4,8 @@ use crate::people::Project;
 use serde_json::{Value, json};
 
 const POLICY: &str = "vteam-runner-pods";
-const UID: &str = "11111111-2222-3333-4444-555555555555";
-const NAME: &str = "vteam-s-11111111-2222-3333-4444-555555555555-1";
+const UID: &str = "0d6b9a2e-1f0c-4d4f-8f0e-0a6c4d1f2b3c";
+pub(crate) const NAME: &str = "vteam-s-0d6b9a2e-1f0c-4d4f-8f0e-0a6c4d1f2b3c-3";
 
 fn pod(metadata: Value, spec: Value) -> Value {
     let mut object = json!({"apiVersion": "v1", "kind": "Pod", "metadata": metadata,
@@ -18,13 +18,13 @@ fn pod(metadata: Value, spec: Value) -> Value {
 
 /// As the operator makes it.
 pub(crate) fn runner() -> Value {
-    let owner = json!({"apiVersion": resources::API_VERSION, "kind": "AgenticSession", "name": "s", "uid": UID, "controller": true});
-    pod(
-        json!({"name": NAME, "labels": {"vteam.ambient-code/session": UID}, "ownerReferences": [owner],
-            "annotations": {"vteam.ambient-code/server-ca": "PEM"}}),
-        json!({"serviceAccountName": "vteam-runner", "automountServiceAccountToken": false,
-            "containers": [{"name": "c", "image": "i", "resources": {"requests": {"cpu": "1"}}}]}),
-    )
+    let made = include_str!(
+        "../../../src/sessions/pod/snapshots/operator__sessions__pod__tests__the_pod_of_a_plain_session.snap"
+    );
+    let (_, made) = made.rsplit_once("\n---\n").unwrap();
+    let mut pod: Value = serde_json::from_str(made).unwrap();
+    pod["metadata"].as_object_mut().unwrap().remove("namespace");
+    pod
 }
 
 #[test]
@@ -93,7 +93,7 @@ fn nobody_changes_them_and_none_becomes_one() {
         let args = [&patch(name, what)[..], &["--subresource=status"]].concat();
         project.person("lord").may_not(&args, &Value::Null, POLICY, status);
     }
-    let resize = r#"{"spec":{"containers":[{"name":"c","resources":{"requests":{"cpu":"2"}}}]}}"#;
+    let resize = r#"{"spec":{"containers":[{"name":"runner","resources":{"requests":{"cpu":"2"}}}]}}"#;
     let args = ["patch", "pod", NAME, "--type=strategic", "-p", resize, "--subresource=resize"];
     project.person("lord").may_not(&args, &Value::Null, POLICY, fixed);
 

@@ -190,3 +190,23 @@ fn the_project_fills_in_and_bounds() {
             .contains("at most $2.00")
     );
 }
+
+#[test]
+fn the_project_bounds_where_a_session_runs() {
+    let nodes = crate::project::PermittedNodes { labels: Some(vec!["pool=a".into()]), taints: Some(vec![]) };
+    let policy = ProjectPolicy { nodes, ..policy() };
+    let placed = |resources: Value| accept(&json!({"prompt": "a", "resources": resources}), &policy);
+    assert!(placed(json!({"nodeSelector": {"pool": "a"}})).is_ok());
+    let refused = placed(json!({"nodeSelector": {"pool": "b"}, "tolerations": [{"key": "t"}]}))
+        .unwrap_err()
+        .to_string();
+    for part in
+        ["nodeSelector.pool: this project permits pool=a", "tolerations[0]: this project permits none"]
+    {
+        assert!(refused.contains(part), "{refused}");
+    }
+    check(
+        &json!({"prompt": "a", "resources": {"runner": {"memory": "64Mi"}}}),
+        Err("resources.runner.memory: must be 128Mi"),
+    );
+}
