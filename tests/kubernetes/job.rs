@@ -92,7 +92,7 @@ async fn over_rest_with_an_approval() -> anyhow::Result<()> {
     Ok(())
 }
 
-async fn wait_for_ask(caller: &crate::world::Caller, session: &str) -> anyhow::Result<String> {
+pub(crate) async fn wait_for_ask(caller: &crate::world::Caller, session: &str) -> anyhow::Result<String> {
     let begun = std::time::Instant::now();
     loop {
         let path = format!("/agentic-sessions/{session}/approvals");

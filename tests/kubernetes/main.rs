@@ -8,6 +8,7 @@ mod accounts;
 mod attack;
 mod certificate;
 mod cli;
+mod demo;
 mod gate;
 #[path = "../it/guests.rs"]
 mod guests;

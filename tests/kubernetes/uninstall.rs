@@ -13,6 +13,7 @@ const CLUSTER_WIDE: &str = "customresourcedefinitions,clusterroles,clusterrolebi
 #[ignore = "takes away what the others test; `cargo xtask e2e` runs it last"]
 async fn uninstalled_it_leaves_nothing() -> anyhow::Result<()> {
     let project = Project::alone("last")?;
+    project.settings(json!({"groupAccess": [{"groupName": "people", "role": "view"}]}))?;
     project.session(
         "s",
         json!({"interactive": true, "workspace": {"persistent": true}, "prompt": "Greet me."}),
@@ -20,13 +21,31 @@ async fn uninstalled_it_leaves_nothing() -> anyhow::Result<()> {
     eventually("it runs", || Ok((!project.list("pods")?.is_empty()).then_some(())))
         .await
         .with_context(|| project.about("s"))?;
+    let made = || -> anyhow::Result<Vec<String>> {
+        let kinds = "pods,persistentvolumeclaims,serviceaccounts,rolebindings,networkpolicies";
+        let there = kubectl(&[
+            "-n",
+            &project.name,
+            "get",
+            kinds,
+            "-l",
+            "app.kubernetes.io/managed-by=vteam-operator",
+            "-o",
+            "name",
+        ])?;
+        Ok(there.lines().map(str::to_owned).collect())
+    };
+    eventually("pod, claim, account and binding are there", || Ok((made()?.len() >= 4).then_some(())))
+        .await?;
     let overlay = repository().join("manifests/overlays/dev");
     kubectl(&["delete", "-k", &overlay.to_string_lossy(), "--wait=true", "--timeout=180s"])?;
-    // With the definitions go the sessions, and with these what was made for them.
-    for kind in ["pods", "persistentvolumeclaims"] {
-        eventually(&format!("no {kind} are left"), || Ok(project.list(kind)?.is_empty().then_some(())))
-            .await?;
-    }
+    // With the definitions goes what was made in projects.
+    eventually("nothing that was made is left", || {
+        let left = made()?;
+        anyhow::ensure!(left.is_empty(), "{left:?}");
+        Ok(Some(()))
+    })
+    .await?;
     kubectl(&["delete", "namespace", &project.name, "--timeout=120s"])?;
     eventually("nothing of it is left", || {
         let left = kubectl(&["get", CLUSTER_WIDE, "-o", "name"])?;

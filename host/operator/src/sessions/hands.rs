@@ -15,7 +15,12 @@ use crate::{
     metrics::{Metrics, Write},
     settings::Images,
 };
-use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod, ServiceAccount};
+use k8s_openapi::{
+    Resource as _,
+    api::core::v1::{PersistentVolumeClaim, Pod, ServiceAccount},
+    apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition,
+    apimachinery::pkg::apis::meta::v1::OwnerReference,
+};
 use kinds::Lenient;
 use kube::{
     Api, Client, ResourceExt,
@@ -28,6 +33,8 @@ use std::{
     collections::{BTreeMap, HashSet},
     sync::{Mutex, PoisonError},
 };
+
+const DEFINITION: &str = "agenticsessions.vteam.ambient-code";
 
 pub(crate) struct Hands {
     client: Client,
@@ -148,7 +155,7 @@ impl Hands {
         gone(calls::write(&self.leading, api.delete(&view.name, &params)).await)
     }
 
-    /// The account that runners of a project run under.
+    /// The account that runners of a project run under. It goes with the definition of what it is for: with vteam.
     async fn account(&self, namespace: &str) -> Result<(), CallError> {
         if self.accounts().contains(namespace) {
             return Ok(());
@@ -157,6 +164,7 @@ impl Hands {
         let metadata = ObjectMeta {
             name: Some(ACCOUNT.to_owned()),
             labels: Some(BTreeMap::from([("app.kubernetes.io/managed-by".to_owned(), MANAGER.to_owned())])),
+            owner_references: Some(vec![self.definition().await?]),
             ..ObjectMeta::default()
         };
         let account = ServiceAccount {
@@ -168,6 +176,19 @@ impl Hands {
         there(made.map(|_| ()))?;
         self.accounts().insert(namespace.to_owned());
         Ok(())
+    }
+
+    async fn definition(&self) -> Result<OwnerReference, CallError> {
+        let api: Api<CustomResourceDefinition> = Api::all(self.client.clone());
+        let there = calls::read(api.get_metadata(DEFINITION)).await?;
+        Ok(OwnerReference {
+            api_version: CustomResourceDefinition::API_VERSION.to_owned(),
+            kind: CustomResourceDefinition::KIND.to_owned(),
+            name: DEFINITION.to_owned(),
+            uid: there.metadata.uid.unwrap_or_default(),
+            controller: None,
+            block_owner_deletion: None,
+        })
     }
 
     /// The claim of a workspace that is kept. One that was used and is not there is lost.

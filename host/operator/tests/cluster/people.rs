@@ -47,7 +47,10 @@ impl Project {
 
     /// As the operator makes it.
     pub(crate) fn runners_account() -> Value {
-        json!({"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": "vteam-runner"}, "automountServiceAccountToken": false})
+        let owner = json!({"apiVersion": "apiextensions.k8s.io/v1", "kind": "CustomResourceDefinition",
+            "name": "agenticsessions.vteam.ambient-code", "uid": "u"});
+        json!({"apiVersion": "v1", "kind": "ServiceAccount", "automountServiceAccountToken": false,
+            "metadata": {"name": "vteam-runner", "ownerReferences": [owner]}})
     }
 
     fn make(&self, object: &Value) {

@@ -62,7 +62,8 @@ impl World {
     fn with_pod(phase: &str, work: Value, process: Process) -> Self {
         let used = ["Running", "Waiting", "Stopping"].contains(&phase);
         let mut status = json!({"phase": phase, "epoch": 1, "podName": "vteam-s-u-1", "podUid": "pod-1", "work": work,
-            "startTime": "2026-01-01T00:00:00Z"});
+            "startTime": "2026-01-01T00:00:00Z", "conditions": [{"type": POD_CREATED, "status": "True", "reason": "Created",
+                "message": "", "lastTransitionTime": "2026-01-01T00:00:00Z"}]});
         if used {
             status["workspaceUsed"] = json!(true);
         }
@@ -99,6 +100,9 @@ impl World {
             turn.created(epoch, PodSeen { created: self.now, ..pod(epoch.0, Process::Waiting) });
         }
         let outcome = turn.finish();
+        if let Some(draft) = &outcome.write {
+            rests_on_its_conditions(draft);
+        }
         self.memory = outcome.memory.clone();
         let mut status = self.status.clone();
         if let Some(draft) = &outcome.write {
@@ -138,6 +142,31 @@ impl World {
         let one = conditions.iter().find(|one| one["type"] == kind)?;
         Some(format!("{} {}", one["status"].as_str()?, one["reason"].as_str()?))
     }
+}
+
+/// What is written says one thing: each phase is what its conditions give. Held in every turn of every test here.
+fn rests_on_its_conditions(draft: &Draft) {
+    let phase = draft.phase();
+    let says = |kind: &str, status| draft.find(kind).is_some_and(|one| one.status == status);
+    let (yes, no) = (|kind| says(kind, ConditionStatus::True), |kind| says(kind, ConditionStatus::False));
+    let accepted = draft.find(ACCEPTED).expect("each was judged");
+    assert_eq!(accepted.observed_generation, Some(1), "by the specification as it is");
+    let holds = match phase {
+        // Nothing was made, or what was made is gone or on its way out.
+        Phase::Pending => !yes(POD_CREATED) || draft.status.epoch.is_some(),
+        Phase::Creating | Phase::Running | Phase::Waiting => {
+            yes(POD_CREATED) && draft.status.pod_uid.is_some() && accepted.reason != "Malformed"
+        }
+        Phase::Stopping | Phase::Suspending => draft.status.epoch.is_some(),
+        Phase::Completed | Phase::Stopped | Phase::Suspended => draft.status.completion_time.is_some(),
+        Phase::Failed => draft.status.completion_time.is_some() && draft.status.reason.is_some(),
+    };
+    let unaccepted = draft.status.reason.as_deref() == Some(NOT_ACCEPTED);
+    let right = holds
+        && (!unaccepted || phase == Phase::Failed && no(ACCEPTED))
+        && (accepted.reason != "Malformed" || phase.is_settled())
+        && (no(ACCEPTED) || accepted.reason == "Accepted");
+    assert!(right, "{phase} with {:#?} {:#?}", draft.conditions, draft.status);
 }
 
 fn pod(epoch: u64, runner: Process) -> PodSeen {

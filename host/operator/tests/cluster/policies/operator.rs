@@ -103,6 +103,7 @@ fn it_makes_no_claim_account_or_binding_but_its_own() {
     project.root().may(&["delete", "serviceaccount", "vteam-runner"], &Value::Null);
     check(nothing, with(&account, "/automountServiceAccountToken", json!(true)));
     check(nothing, with(&account, "/metadata/annotations", json!({"eks.amazonaws.com/role-arn": "theirs"})));
+    check(nothing, with(&account, "/metadata/ownerReferences", json!([])));
     check(nothing, with(&account, "/imagePullSecrets", json!([{"name": "s"}])));
     operator.creates(&account);
 
