@@ -5,6 +5,9 @@ use anyhow::{Context as _, ensure};
 use reqwest::Method;
 use serde_json::{Value, json};
 
+/// A shell, and nothing that knows of vteam.
+const FOREIGN: &str = "localhost/elsewhere/shell:1";
+
 /// Waits until the reason of its phase is one of these.
 pub(crate) async fn because(project: &Project, session: &str, reasons: &[&str]) -> anyhow::Result<Value> {
     eventually(&format!("{session}: {reasons:?}"), || {
@@ -185,16 +188,53 @@ async fn a_persistent_workspace_outlives_its_pod() -> anyhow::Result<()> {
     Ok(())
 }
 
+/// An image of somebody else's with a shell and nothing of vteam, named by the project and by a session.
+#[tokio::test]
+async fn programs_run_in_an_image_of_anybodys() -> anyhow::Result<()> {
+    let project = Project::new("image")?;
+    let caller = project.caller("edit")?;
+    let spec = json!({"prompt": "Greet me.", "permissionMode": "acceptEdits", "needsPrograms": true});
+    let runs_there = async |name: &str, spec: Value| {
+        project.session(name, spec)?;
+        let object = crate::harm::waits(&project, name).await?;
+        let pod = project.get("pod", object["status"]["podName"].as_str().context("no pod")?)?;
+        assert_eq!(pod["spec"]["containers"][1]["image"], FOREIGN);
+        crate::harm::approve(&caller, name).await?;
+        project.reaches(name, "Completed").await?;
+        crate::job::did_the_job(&caller.events(name).await?)
+    };
+    project.settings(json!({"defaults": {"toolsImage": FOREIGN}}))?;
+    runs_there("of-the-project", spec.clone()).await?;
+    // What a session says goes before what its project does.
+    project.settings(json!({"defaults": {"toolsImage": "localhost/vteam/no-such-image:1"}}))?;
+    let mut own = spec;
+    own["resources"] = json!({"toolsImage": FOREIGN});
+    runs_there("of-the-session", own).await
+}
+
+/// All of them live, before the first one is over.
 #[tokio::test]
 async fn twenty_at_once() -> anyhow::Result<()> {
     let project = Project::new("twenty")?;
-    project.settings(json!({"permissions": {"allowBypass": true}}))?;
     for n in 0..20 {
-        let spec = json!({"prompt": "Greet me.", "permissionMode": "bypass",
+        let spec = json!({"prompt": "Greet me.", "permissionMode": "acceptEdits",
             "resources": {"cpu": "10m", "memory": "64Mi"}});
         project.session(&format!("s{n}"), spec)?;
     }
-    let caller = project.caller("view")?;
+    eventually("each waits for a person, in a pod that runs", || {
+        let waiting = project.list("agenticsessions")?;
+        let waiting =
+            waiting.iter().filter(|session| session["status"]["reason"] == "ApprovalPending").count();
+        let pods = project.list("pods")?;
+        let running = pods.iter().filter(|pod| pod["status"]["phase"] == "Running").count();
+        ensure!((waiting, running) == (20, 20), "{waiting} wait, {running} pods run");
+        Ok(Some(()))
+    })
+    .await?;
+    let caller = project.caller("edit")?;
+    for n in 0..20 {
+        crate::harm::approve(&caller, &format!("s{n}")).await?;
+    }
     for n in 0..20 {
         let name = format!("s{n}");
         project.reaches(&name, "Completed").await?;

@@ -8,6 +8,7 @@ mod base;
 mod config;
 mod contents;
 mod debian;
+mod foreign;
 mod layer;
 mod licences;
 mod python;
@@ -207,9 +208,11 @@ fn made(
     Ok(())
 }
 
-/// Images of what the tests run, for a cluster to test on; their archives.
+/// Images of what the tests run, for a cluster to test on, and one of somebody else's; their archives.
 pub(crate) fn for_tests() -> anyhow::Result<Vec<PathBuf>> {
-    all_of(Profile::Dev)
+    let mut archives = all_of(Profile::Dev)?;
+    archives.push(foreign::archive(&target().join("images"))?);
+    Ok(archives)
 }
 
 /// Images as they are shipped; their archives.

@@ -86,6 +86,10 @@ pub struct ProgramRequest {
 pub trait Processes: Send + Sync {
     /// What programs of this session may reach; part of what a person approves.
     fn network(&self) -> Network;
+    /// Nobody is asked for what cannot run: refuses a program that is not there. Where that is not known, it is `start` that says so.
+    async fn find(&self, _program: &str) -> Result<(), Refusal> {
+        Ok(())
+    }
     async fn start(&self, program: ProgramRequest) -> Result<Box<dyn Child>, Refusal>;
     /// A child that was detached by an earlier call of the same plugin.
     async fn attach(&self, id: &str) -> Result<Box<dyn Child>, Refusal>;

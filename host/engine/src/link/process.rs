@@ -62,6 +62,9 @@ impl CallState {
     ) -> Result<(Arc<dyn Processes>, ProgramRequest), StartError> {
         let processes = self.processes()?;
         let program = program(argv, options).map_err(StartError::Invalid)?;
+        if let Some(name) = program.argv.first() {
+            processes.find(name).await.map_err(start_error)?;
+        }
         let subject = subject(&program, processes.network());
         let effect: Effect =
             effects::PROCESS.parse().map_err(|_| StartError::Invalid("effect".to_owned()))?;

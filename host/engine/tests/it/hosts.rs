@@ -95,6 +95,11 @@ impl Processes for Recorder {
         Network::None
     }
 
+    async fn find(&self, program: &str) -> Result<(), Refusal> {
+        let missing = || Refusal::NotFound { program: program.to_owned() };
+        (program != "no-such-program").then_some(()).ok_or_else(missing)
+    }
+
     async fn start(&self, program: ProgramRequest) -> Result<Box<dyn Child>, Refusal> {
         let below = program.cwd.strip_prefix("/workspace").unwrap().trim_start_matches('/');
         let (name, arguments) = program.argv.split_first().unwrap();

@@ -90,11 +90,12 @@ async fn process_run() {
     let ran = run("pwd").await;
     assert_eq!(ran.seen[0].value, json!({"argv": ["pwd"], "cwd": "/workspace/src"}));
     assert!(text(ran).contains("/src\n Some(Exit::Code(0))"));
-    let CallEnd::Refused(error) = run("no-such-program").await.end else { panic!() };
-    assert!(error.message().raw().contains("NotFound"), "{error:?}");
 
     recorder.asked.lock().unwrap().clear();
     recorder.rule(Verdict::Ask);
+    let CallEnd::Refused(error) = run("no-such-program").await.end else { panic!() };
+    assert!(error.message().raw().contains("NotFound"), "{error:?}");
+    assert!(recorder.asked.lock().unwrap().is_empty(), "nobody is asked for what is not there");
     let asked = run("touch made").await;
     let CallEnd::NeedsApproval { effect, subject } = asked.end else { panic!("{asked:?}") };
     assert_eq!(effect.as_str(), "process");

@@ -43,6 +43,13 @@ impl Processes for OfPlugin {
         self.network
     }
 
+    async fn find(&self, program: &str) -> Result<(), Refusal> {
+        match &self.launcher {
+            Some(launcher) => launcher.find_program(program).await,
+            None => Ok(()),
+        }
+    }
+
     async fn start(&self, request: ProgramRequest) -> Result<Box<dyn Child>, Refusal> {
         let ProgramRequest { argv, cwd, env, stdin, timeout_ms, report_cwd } = request;
         let mut variables = self.env.clone();

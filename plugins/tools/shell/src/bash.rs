@@ -15,7 +15,7 @@ const MAX_TIMEOUT_MS: u32 = 600_000;
 /// Where the next command starts, below the workspace.
 const CWD: &str = "cwd";
 
-/// Runs a command with bash in the workspace and returns what it printed.
+/// Runs a command with bash (sh where there is none) in the workspace and returns what it printed.
 ///
 /// The working directory stays for the next command; variables and functions do not. Standard output and standard error
 /// come together, with the exit code where it is not 0; more than 30000 characters lose their middle. There is no
@@ -59,7 +59,7 @@ pub(crate) fn bash(input: Bash, context: &Context) -> Result<Outcome, ToolError>
 /// Starts it where the last command stood, or at the root if that folder is gone.
 fn start(input: &Bash, cwd: &str, root: &str) -> Result<(Child, bool), ToolError> {
     let timeout = input.timeout.unwrap_or(DEFAULT_TIMEOUT_MS).clamp(1, MAX_TIMEOUT_MS);
-    let run = |cwd: &str| {
+    let run = |shell: &str, cwd: &str| {
         let mut options = Options::default().cwd(cwd);
         if !input.run_in_background {
             options = options.timeout(Duration::from_millis(timeout.into())).report_cwd();
@@ -67,7 +67,12 @@ fn start(input: &Bash, cwd: &str, root: &str) -> Result<(Child, bool), ToolError
         if let Some(description) = &input.description {
             options = options.description(description);
         }
-        process::start(&["bash", "-c", &input.command], &options)
+        process::start(&[shell, "-c", &input.command], &options)
+    };
+    // Small images have one of the two.
+    let run = |cwd: &str| match run("bash", cwd) {
+        Err(StartError::NotFound(_)) => run("sh", cwd),
+        started => started,
     };
     match run(cwd) {
         Err(StartError::Invalid(_) | StartError::NotFound(_)) if cwd != root => Ok((run(root)?, true)),

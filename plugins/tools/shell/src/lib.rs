@@ -1,6 +1,6 @@
 //! The plugin `vteam.shell`: runs commands in the workspace through the host's confined launcher.
 //!
-//! What a person approves is exactly what runs: `bash -c <command>` in the stated folder, nothing around it.
+//! What a person approves is exactly what runs: `bash -c <command>` (or `sh`) in the stated folder, nothing around it.
 
 mod background;
 mod bash;

@@ -9,7 +9,7 @@ use protocol::{
     frame,
 };
 use std::{
-    collections::{HashMap, VecDeque},
+    collections::{BTreeSet, HashMap, VecDeque},
     io,
     path::PathBuf,
     sync::{
@@ -51,6 +51,8 @@ struct Shared {
     next: AtomicU64,
     running: Mutex<HashMap<u64, Arc<Running>>>,
     ready: watch::Sender<Option<Vec<Property>>>,
+    /// Programs of the launcher that is there, by name.
+    programs: watch::Sender<Option<BTreeSet<String>>>,
 }
 
 /// One program.
@@ -97,6 +99,7 @@ impl Launcher {
             next: AtomicU64::new(1),
             running: Mutex::default(),
             ready: watch::Sender::new(None),
+            programs: watch::Sender::new(None),
         }));
         match exec {
             Exec::Given(socket) => {
@@ -157,6 +160,7 @@ impl Launcher {
     /// The connection is gone, and with it what ran.
     fn end(&self) {
         self.0.to.send_replace(None);
+        self.0.programs.send_replace(None);
         let why = if self.0.redials { RESTARTED } else { ENDED };
         for running in self.running().values() {
             running.change(|state| match state.sort {
@@ -189,6 +193,19 @@ impl Launcher {
         let mut ready = self.0.ready.subscribe();
         let seen = ready.wait_for(Option::is_some).await;
         seen.map(|ready| ready.clone().unwrap_or_default()).unwrap_or_default()
+    }
+
+    /// By its name; what is given as a path is the launcher's to judge.
+    pub(super) async fn find_program(&self, program: &str) -> Result<(), Refusal> {
+        self.line().await?;
+        let mut programs = self.0.programs.subscribe();
+        let known = timeout(ARRIVAL, programs.wait_for(Option::is_some)).await;
+        let known = known.ok().and_then(Result::ok);
+        let lacks = |known: &BTreeSet<String>| !program.contains('/') && !known.contains(program);
+        match known.as_deref() {
+            Some(Some(known)) if lacks(known) => Err(Refusal::NotFound { program: program.to_owned() }),
+            _ => Ok(()),
+        }
     }
 
     pub(super) async fn start(&self, plugin: &PluginId, program: Program) -> Result<Arc<Running>, Refusal> {
@@ -251,7 +268,8 @@ impl Launcher {
 
     fn sort(&self, message: FromExec) {
         let (id, change) = match message {
-            FromExec::Ready { confinement, programs: _ } => {
+            FromExec::Ready { confinement, programs } => {
+                self.0.programs.send_replace(Some(programs.into_keys().collect()));
                 self.0.ready.send_replace(Some(confinement.properties));
                 return;
             }
