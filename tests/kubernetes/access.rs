@@ -1,14 +1,17 @@
 //! Who may do what: each documented route by each kind of caller, with real tokens of the cluster's own.
 
-use crate::world::{Caller, Project, kubectl};
+use crate::world::{Caller, PATIENCE, Project, SYSTEM, kubectl};
+use anyhow::{Context as _, ensure};
 use reqwest::Method;
 use serde_json::Value;
+use std::time::{Duration, Instant};
+use tokio::time::sleep;
 
 /// What a caller without leave is answered; `None`: whatever the route answers to those who may.
 fn expected(caller: &str, needs: Option<(&str, &str)>) -> Option<u16> {
     let verb = needs.map(|(verb, _)| verb);
     match (caller, needs) {
-        ("no token" | "invalid", _) => Some(401),
+        ("no token" | "invalid" | "over", _) => Some(401),
         (_, None) => None,
         ("another project's admin" | "nobody", Some(_)) => Some(403),
         ("view", Some(_)) => (!matches!(verb, Some("get" | "list"))).then_some(403),
@@ -42,6 +45,7 @@ async fn every_route_by_every_caller() -> anyhow::Result<()> {
     let callers = [
         ("no token", Caller::with(None, &project.name)?),
         ("invalid", Caller::with(Some("eyJhbGciOiJSUzI1NiJ9.e30.x"), &project.name)?),
+        ("over", Caller::with(Some(&over(&project).await?), &project.name)?),
         ("another project's admin", other.caller("admin")?.in_project(&project.name)),
         ("nobody", project.caller("nobody")?),
         ("view", project.caller("view")?),
@@ -77,11 +81,161 @@ async fn every_route_by_every_caller() -> anyhow::Result<()> {
     Ok(())
 }
 
+/// A token that was good: it is bound to an object, and dies with it.
+async fn over(project: &Project) -> anyhow::Result<String> {
+    let at = project.name.as_str();
+    let secret =
+        kubectl(&["-n", at, "create", "secret", "generic", "over", "-o", "jsonpath={.metadata.uid}"])?;
+    let bound =
+        ["--bound-object-kind=Secret", "--bound-object-name=over", "--bound-object-uid", secret.trim()];
+    let token = kubectl(&[&["-n", at, "create", "token", "admin"][..], &bound].concat())?.trim().to_owned();
+    let caller = Caller::with(Some(&token), at)?;
+    let status = async || anyhow::Ok(caller.ask(Method::GET, "/agentic-sessions").send().await?.status());
+    assert_eq!(status().await?, 200);
+    kubectl(&["-n", at, "delete", "secret", "over"])?;
+    // The API server remembers tokens for 10 s, and the server what it said for 5.
+    let begun = Instant::now();
+    while status().await? != 401 {
+        ensure!(begun.elapsed() < PATIENCE, "a token that is over is good for ever");
+        sleep(Duration::from_millis(200)).await;
+    }
+    Ok(token)
+}
+
+/// What is taken from somebody counts within seconds, also for who was let in before.
+#[tokio::test]
+async fn what_is_taken_away_is_gone_soon() -> anyhow::Result<()> {
+    let project = Project::new("taken")?;
+    let edit = project.caller("edit")?;
+    let status = async || anyhow::Ok(edit.ask(Method::GET, "/agentic-sessions").send().await?.status());
+    assert_eq!(status().await?, 200);
+    kubectl(&["-n", &project.name, "delete", "rolebinding", "edit"])?;
+    let begun = Instant::now();
+    while status().await? != 403 {
+        ensure!(begun.elapsed() < PATIENCE, "what was taken away still counts");
+        sleep(Duration::from_millis(100)).await;
+    }
+    let projects: Value =
+        edit.to(Method::GET, "/api/projects").send().await?.error_for_status()?.json().await?;
+    let listed = projects["items"].as_array().into_iter().flatten();
+    assert!(listed.into_iter().all(|one| one["name"] != project.name.as_str()), "{projects}");
+    Ok(())
+}
+
+/// Routes of a session that is there: nobody is told so who may not see it, and nothing answers as if it were not there.
+#[tokio::test]
+async fn every_route_of_a_session_that_is_there() -> anyhow::Result<()> {
+    let project = Project::new("there")?;
+    let (nobody, view, edit) = (project.caller("nobody")?, project.caller("view")?, project.caller("edit")?);
+    let name = edit.create(serde_json::json!({"interactive": true})).await?;
+    let mut wrong = Vec::new();
+    let mut routes: Vec<_> =
+        table().into_iter().filter(|(_, route, _)| route.contains("{session}")).collect();
+    // What ends it comes last.
+    routes.sort_by_key(|(_, route, _)| (route.ends_with("/{session}"), route.ends_with("/stop")));
+    for (method, route, needs) in routes {
+        let path = route.replace("{project}", &project.name).replace("{session}", &name);
+        let path = path.replace("{*path}", "x").replace("{ask}", "a");
+        let reads = matches!(needs.as_ref().map(|(verb, _)| verb.as_str()), Some("get"));
+        for (who, caller) in [("nobody", &nobody), ("view", &view), ("edit", &edit)] {
+            let response = caller.to(method.clone(), &path).send().await?;
+            let status = response.status().as_u16();
+            let right = match who {
+                "nobody" => status == 403,
+                "view" if !reads => status == 403,
+                // Before its first run it has no diff, and nobody asked `a`; the file `x` is not there.
+                _ => matches!(status, 200..300 | 400 | 404 | 409 | 415 | 422),
+            };
+            // One that streams has no end.
+            let said = if status < 300 { String::new() } else { response.text().await? };
+            if !right || said.contains("no session of this name") {
+                wrong.push(format!("{who}: {method} {path}: {status} {said}"));
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_copy_takes_leave_to_read_what_is_copied() -> anyhow::Result<()> {
+    let project = Project::new("copied")?;
+    let at = project.name.as_str();
+    let name = project.caller("edit")?.create(serde_json::json!({"interactive": true})).await?;
+    kubectl(&[
+        "-n",
+        at,
+        "create",
+        "role",
+        "blind",
+        "--verb=create",
+        "--resource=agenticsessions.vteam.ambient-code",
+    ])?;
+    let account = format!("--serviceaccount={at}:nobody");
+    kubectl(&["-n", at, "create", "rolebinding", "blind", "--role=blind", &account])?;
+    let blind = project.caller("nobody")?;
+    blind.create(serde_json::json!({"interactive": true})).await?;
+    let copy = async |caller: &Caller| {
+        let answer = caller.ask(Method::POST, &format!("/agentic-sessions/{name}/clone")).send().await?;
+        anyhow::Ok((answer.status().as_u16(), answer.text().await?))
+    };
+    let (status, said) = copy(&blind).await?;
+    ensure!(status == 403 && said.contains("may not get agenticsessions"), "{status} {said}");
+    let (status, said) = copy(&project.caller("edit")?).await?;
+    ensure!(status == 201, "{status} {said}");
+    Ok(())
+}
+
+#[tokio::test]
+async fn who_did_what_is_in_the_servers_log() -> anyhow::Result<()> {
+    let project = Project::new("audit")?;
+    let (edit, view) = (project.caller("edit")?, project.caller("view")?);
+    let name = edit
+        .create(serde_json::json!({"interactive": true, "prompt": "Say a word about secret-7c1."}))
+        .await?;
+    let refused = view.ask(Method::DELETE, &format!("/agentic-sessions/{name}")).send().await?;
+    assert_eq!(refused.status(), 403);
+    let failed =
+        edit.ask(Method::POST, "/agentic-sessions").json(&serde_json::json!({"promt": "x"})).send().await?;
+    assert_eq!(failed.status(), 422);
+    let removed = edit.ask(Method::DELETE, &format!("/agentic-sessions/{name}")).send().await?;
+    assert_eq!(removed.status(), 204);
+    let log = kubectl(&["-n", SYSTEM, "logs", "vteam-server-0", "--since=10m"])?;
+    let lines = log.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
+    let ours = lines.filter(|line| line["target"] == "audit" && line["project"] == project.name.as_str());
+    let text = |line: &Value, field: &str| line[field].as_str().unwrap_or_default().to_owned();
+    let told: Vec<_> = ours
+        .map(|line| {
+            let who = text(&line, "who").rsplit(':').next().unwrap_or_default().to_owned();
+            let session = text(&line, "session").rsplit('/').next().unwrap_or_default().to_owned();
+            let status = line["status"].as_u64().unwrap_or_default();
+            (who, text(&line, "verb"), session, status, text(&line, "outcome"))
+        })
+        .collect();
+    let line = |who: &str, verb: &str, session: &str, status: u64, outcome: &str| {
+        (who.to_owned(), verb.to_owned(), session.to_owned(), status, outcome.to_owned())
+    };
+    let expected = [
+        line("edit", "create", &name, 201, "done"),
+        line("view", "delete", &name, 403, "refused"),
+        line("edit", "create", "", 422, "failed"),
+        line("edit", "delete", &name, 204, "done"),
+    ];
+    assert_eq!(told, expected);
+    assert!(!log.contains("secret-7c1"), "what was written is nobody's business");
+    Ok(())
+}
+
 #[tokio::test]
 async fn a_session_belongs_to_who_made_it() -> anyhow::Result<()> {
     let project = Project::new("owner")?;
     let edit = project.caller("edit")?;
-    let name = edit.create(serde_json::json!({"interactive": true})).await?;
+    // Whoever they say that they are.
+    let forged = serde_json::json!({"apiVersion": "vteam.ambient-code/v1alpha1", "kind": "AgenticSession",
+        "metadata": {"annotations": {"vteam.ambient-code/created-by": "admin"}}, "spec": {"interactive": true}});
+    let made = edit.ask(Method::POST, "/agentic-sessions").json(&forged).send().await?;
+    let made: Value = made.error_for_status()?.json().await?;
+    let name = made["metadata"]["name"].as_str().context("no name")?.to_owned();
     let object = project.get("agenticsession", &name)?;
     let by = format!("system:serviceaccount:{}:edit", project.name);
     assert_eq!(object["metadata"]["annotations"]["vteam.ambient-code/created-by"], by.as_str());

@@ -59,6 +59,13 @@ async fn each_account_can_do_what_was_decided() -> anyhow::Result<()> {
         ("vteam-view, in its project", format!("{at}:view"), at),
         ("vteam-edit, in its project", format!("{at}:edit"), at),
         ("vteam-admin, in its project", format!("{at}:admin"), at),
+        ("the dev overlay's developer, in the project demo", "demo:developer".to_owned(), "demo"),
+        (
+            "the dev overlay's developer, by vteam-connect, in vteam's namespace",
+            "demo:developer".to_owned(),
+            SYSTEM,
+        ),
+        ("the dev overlay's developer, anywhere else", "demo:developer".to_owned(), at),
     ];
     let mut text = String::new();
     for (what, account, namespace) in accounts {

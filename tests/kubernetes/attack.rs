@@ -4,6 +4,7 @@
 use crate::world::{Project, apply, eventually, kubectl, kubectl_with};
 use anyhow::{Context as _, ensure};
 use reqwest::Method;
+use resources::authority::{AUTHORITIES, SESSIONS};
 use serde_json::{Value, json};
 
 #[tokio::test]
@@ -28,11 +29,11 @@ async fn a_field_that_carries_authority_takes_its_verb_over_rest() -> anyhow::Re
         anyhow::Ok(caller.ask(Method::PUT, "/settings").json(spec).send().await?.status())
     };
     assert_eq!(put(&edit, &settings).await?, 403);
-    // Who may write settings, and none of what carries authority in them.
+    // Who may write sessions and settings, and none of what carries authority in them.
     let (at, group) = (&project.name, "rbac.authorization.k8s.io");
     apply(
         &json!({"apiVersion": format!("{group}/v1"), "kind": "Role", "metadata": {"name": "plain", "namespace": at},
-        "rules": [{"apiGroups": ["vteam.ambient-code"], "resources": ["projectsettings"], "verbs": ["get", "create", "update"]}]}),
+        "rules": [{"apiGroups": ["vteam.ambient-code"], "resources": ["agenticsessions", "projectsettings"], "verbs": ["get", "create", "update"]}]}),
     )?;
     apply(
         &json!({"apiVersion": format!("{group}/v1"), "kind": "RoleBinding", "metadata": {"name": "plain", "namespace": at},
@@ -41,6 +42,22 @@ async fn a_field_that_carries_authority_takes_its_verb_over_rest() -> anyhow::Re
     )?;
     let plain = project.caller("nobody")?;
     assert_eq!(put(&plain, &settings).await?, 403);
+    // Each field that there is; who may write the objects and has none of the verbs.
+    let examples: Value = serde_json::from_str(include_str!("../../host/resources/tests/authority.json"))?;
+    for authority in &AUTHORITIES {
+        let mut spec = examples[authority.resource][authority.path.join(".")].clone();
+        let request = if authority.resource == SESSIONS {
+            spec["interactive"] = true.into();
+            plain.ask(Method::POST, "/agentic-sessions").json(&spec)
+        } else {
+            plain.ask(Method::PUT, "/settings").json(&spec)
+        };
+        let refused = request.send().await?;
+        let (status, problem) = (refused.status(), refused.json::<Value>().await?);
+        let said = [&problem["errors"][0]["field"], &problem["errors"][0]["message"]].map(Value::as_str);
+        let (field, message) = (authority.field(), authority.message());
+        ensure!(status == 403 && said == [Some(&*field), Some(&*message)], "{spec}: {status} {problem}");
+    }
     assert_eq!(put(&plain, &json!({"displayName": "d"})).await?, 200);
     assert_eq!(put(&admin, &settings).await?, 200);
     let made = admin.ask(Method::POST, "/agentic-sessions").json(&bold).send().await?;

@@ -112,7 +112,7 @@ async fn an_account_stands_in_for_a_client_certificate() -> anyhow::Result<()> {
 }
 
 /// Reads what a command streams, and ends it with the test.
-struct Streamed(Child);
+pub(crate) struct Streamed(pub(crate) Child);
 
 impl Drop for Streamed {
     fn drop(&mut self) {
@@ -186,6 +186,17 @@ async fn what_a_cluster_lacks_is_told() -> anyhow::Result<()> {
         ensure!(output.status.code() == Some(code), "{}: {findings:?}", output.status);
         Ok(findings)
     };
+    let policies = repository().join("manifests/project");
+    let open = doctor(&["--project", &project.name, "--service-account", "edit"])?;
+    let said = open.iter().find(|finding| finding["what"] == "network").context("no network")?;
+    assert!(said["fine"] == false && said["detail"].to_string().contains("-k manifests/project"), "{said}");
+    // One that says nothing of runners is not enough.
+    apply(&json!({"apiVersion": "networking.k8s.io/v1", "kind": "NetworkPolicy",
+        "metadata": {"name": "of-others", "namespace": project.name},
+        "spec": {"podSelector": {"matchLabels": {"app": "web"}}, "policyTypes": ["Egress"]}}))?;
+    let open = doctor(&["--project", &project.name, "--service-account", "edit"])?;
+    assert!(open.iter().any(|finding| finding["what"] == "network" && finding["fine"] == false), "{open:?}");
+    kubectl(&["-n", &project.name, "apply", "--server-side", "-k", &policies.to_string_lossy()])?;
     let standing = |findings: &[Value], what: &str| -> Value {
         let found = findings.iter().find(|finding| finding["what"] == what);
         found.unwrap_or_else(|| panic!("{what}: {findings:?}"))["fine"].clone()
@@ -202,6 +213,8 @@ async fn what_a_cluster_lacks_is_told() -> anyhow::Result<()> {
         "project",
         "pod security",
         "storage",
+        "network",
+        "admission",
         "kernel",
     ] {
         assert_eq!(standing(&fine, what), true, "{what}: {fine:?}");

@@ -58,6 +58,24 @@ async fn the_server_may_be_killed() -> anyhow::Result<()> {
     Ok(())
 }
 
+/// What is deleted while the server is away it removes when it is back.
+#[tokio::test]
+async fn a_session_may_be_deleted_while_the_server_is_away() -> anyhow::Result<()> {
+    let project = Project::alone("away")?;
+    project.session("a", json!({"prompt": "Greet me.", "permissionMode": "acceptEdits"}))?;
+    waits(&project, "a").await?;
+    let replicas =
+        |count: &str| kubectl(&["-n", SYSTEM, "scale", "statefulset/vteam-server", "--replicas", count]);
+    replicas("0")?;
+    kubectl(&["-n", SYSTEM, "wait", "pod/vteam-server-0", "--for=delete", "--timeout=120s"])?;
+    kubectl(&["-n", &project.name, "delete", "agenticsession", "a"])?;
+    let left = eventually("its pod is gone", || Ok(project.list("pods")?.is_empty().then_some(()))).await;
+    replicas("1")?;
+    kubectl(&["-n", SYSTEM, "rollout", "status", "statefulset/vteam-server", "--timeout=120s"])?;
+    left?;
+    crate::job::gone(&project.caller("view")?, "a").await
+}
+
 #[tokio::test]
 async fn a_killed_launcher_costs_the_call_and_no_more() -> anyhow::Result<()> {
     let project = Project::new("tools")?;

@@ -17,7 +17,7 @@ pub(crate) fn did_the_job(events: &[Value]) -> anyhow::Result<()> {
 }
 
 /// Returns once the server has nothing of it any more.
-async fn gone(caller: &Caller, session: &str) -> anyhow::Result<()> {
+pub(crate) async fn gone(caller: &Caller, session: &str) -> anyhow::Result<()> {
     let path = format!("/agentic-sessions/{session}/export");
     let asked = async {
         while caller.ask(Method::GET, &path).send().await?.status() != StatusCode::NOT_FOUND {

@@ -1,9 +1,16 @@
 //! What a session waits for, and how it ends, when nothing is harmed.
 
-use crate::world::{Project, eventually, kubectl};
+use crate::{
+    cli::Streamed,
+    world::{Project, eventually, kubectl},
+};
 use anyhow::{Context as _, ensure};
 use reqwest::Method;
 use serde_json::{Value, json};
+use std::{
+    io::{BufRead as _, BufReader},
+    process::{Command, Stdio},
+};
 
 /// A shell, and nothing that knows of vteam.
 const FOREIGN: &str = "localhost/elsewhere/shell:1";
@@ -168,7 +175,22 @@ async fn a_persistent_workspace_outlives_its_pod() -> anyhow::Result<()> {
     project.session("kept", spec)?;
     let object = because(&project, "kept", &["ApprovalPending"]).await?;
     let pod = object["status"]["podName"].as_str().context("no pod")?;
-    kubectl(&["-n", &project.name, "delete", "pod", pod, "--grace-period=1"])?;
+    // With the grace that the pod has: both containers end by themselves within it.
+    let path = format!("/api/v1/namespaces/{}/pods?watch=1&fieldSelector=metadata.name={pod}", project.name);
+    let mut watch = Command::new("kubectl");
+    let mut watch = Streamed(watch.args(["get", "--raw", &path]).stdout(Stdio::piped()).spawn()?);
+    let mut news = BufReader::new(watch.0.stdout.take().context("no output")?).lines();
+    news.next().context("the pod is not there")??;
+    kubectl(&["-n", &project.name, "delete", "pod", pod, "--wait=false"])?;
+    let last = loop {
+        let news: Value = serde_json::from_str(&news.next().context("the watch has ended")??)?;
+        if news["type"] == "DELETED" {
+            break news;
+        }
+    };
+    let containers = last["object"]["status"]["containerStatuses"].as_array().context("no containers")?;
+    let codes: Vec<_> = containers.iter().map(|one| &one["state"]["terminated"]["exitCode"]).collect();
+    assert_eq!(codes, [&json!(0), &json!(0)], "{last}");
     eventually("the next epoch", || {
         let object = project.get("agenticsession", "kept")?;
         let status = &object["status"];
@@ -185,6 +207,133 @@ async fn a_persistent_workspace_outlives_its_pod() -> anyhow::Result<()> {
         serde_json::to_string(&events)?.contains("hello from /workspace"),
         "the file was not kept: {events:?}"
     );
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_program_sees_what_it_was_given_and_no_name() -> anyhow::Result<()> {
+    let project = Project::new("around")?;
+    let spec = json!({"prompt": "Look around.", "needsPrograms": true,
+        "environmentVariables": {"PLANTED": "for-programs"}});
+    project.session("s", spec)?;
+    let object = crate::harm::waits(&project, "s").await?;
+    // In neither container's own.
+    let name = object["status"]["podName"].as_str().context("no pod")?;
+    ensure!(!project.get("pod", name)?.to_string().contains("for-programs"), "{}", project.about("s"));
+    let exec = |line: &[&str]| {
+        kubectl(&[&["-n", &project.name, "exec", name, "-c", "tools", "--"][..], line].concat())
+    };
+    ensure!(!exec(&["env"])?.contains("for-programs"));
+    let names = exec(&["cat", "/etc/resolv.conf"])?;
+    let servers: Vec<_> = names.lines().filter(|line| line.starts_with("nameserver")).collect();
+    assert_eq!(servers, ["nameserver 127.0.0.1"], "{names}");
+    ensure!(exec(&["getent", "hosts", "kubernetes.default.svc"]).is_err(), "a name was found");
+    crate::harm::approve(&project.caller("edit")?, "s").await?;
+    project.reaches("s", "Completed").await?;
+    let events = project.caller("view")?.events("s").await?;
+    let said = events.iter().find(|event| event["kind"] == "call.finished").context("no call")?;
+    let said = said["data"]["content"][0]["text"].as_str().context("no text")?;
+    for part in ["PLANTED=for-programs", "uid=65532", "resolv.conf: Permission denied"] {
+        ensure!(said.contains(part), "{part}: {said}");
+    }
+    ensure!(!said.contains("KUBERNETES_"), "{said}");
+    Ok(())
+}
+
+/// Waits until its program runs.
+async fn is_busy(project: &Project, session: &str) -> anyhow::Result<Value> {
+    eventually("its program runs", || {
+        let object = project.get("agenticsession", session)?;
+        Ok((object["status"]["phase"] == "Running" && object["status"]["reason"] == "Working")
+            .then_some(object))
+    })
+    .await
+    .with_context(|| project.about(session))
+}
+
+#[tokio::test]
+async fn a_run_ends_with_its_time_and_its_time_may_be_changed() -> anyhow::Result<()> {
+    let project = Project::new("timeout")?;
+    project.settings(json!({"permissions": {"allowBypass": true}}))?;
+    let spec =
+        |timeout: u64| json!({"prompt": "Take your time.", "permissionMode": "bypass", "timeout": timeout});
+    project.session("short", spec(3))?;
+    project.session("shortened", spec(3600))?;
+    let object = project.reaches("short", "Failed").await?;
+    assert_eq!(object["status"]["reason"], "Timeout", "{object}");
+    is_busy(&project, "shortened").await?;
+    let shorter = r#"{"spec": {"timeout": 3, "displayName": "Shortened"}}"#;
+    kubectl(&["-n", &project.name, "patch", "agenticsession", "shortened", "--type=merge", "-p", shorter])?;
+    let object = project.reaches("shortened", "Failed").await?;
+    assert_eq!(object["status"]["reason"], "Timeout", "{object}");
+    assert_eq!(object["status"]["observedGeneration"], object["metadata"]["generation"]);
+    // What is fixed is refused with what to do.
+    let other = r#"{"spec": {"prompt": "Another."}}"#;
+    let refused =
+        kubectl(&["-n", &project.name, "patch", "agenticsession", "shortened", "--type=merge", "-p", other]);
+    ensure!(refused.err().context("it was changed")?.to_string().contains("is fixed once a session exists"));
+    eventually("their pods are gone", || Ok(project.list("pods")?.is_empty().then_some(()))).await
+}
+
+/// Whatever it is in the middle of.
+#[tokio::test]
+async fn deleted_in_any_phase_nothing_of_it_is_left() -> anyhow::Result<()> {
+    let project = Project::new("deleted")?;
+    project.settings(json!({"permissions": {"allowBypass": true}}))?;
+    let caller = project.caller("view")?;
+    let waiting =
+        json!({"prompt": "Greet me.", "permissionMode": "acceptEdits", "workspace": {"persistent": true}});
+    let busy =
+        json!({"prompt": "Take your time.", "permissionMode": "bypass", "workspace": {"persistent": true}});
+    let nowhere = json!({"prompt": "Greet me.", "resources": {"nodeSelector": {"vteam.test/pool": "none"}}});
+    let never = json!({"prompt": "Greet me.", "resources": {"priorityClass": "x"}});
+    ensure!(project.session("never", never).is_err(), "an unknown field");
+    let absent_class =
+        json!({"prompt": "Greet me.", "resourceOverrides": {"priorityClass": "vteam-test-absent"}});
+    let mode = |session: &str, mode: &str| {
+        let patch = json!({"spec": {"operatingMode": mode}}).to_string();
+        kubectl(&["-n", &project.name, "patch", "agenticsession", session, "--type=merge", "-p", &patch])
+    };
+    project.session("pending", absent_class)?;
+    project.session("creating", nowhere)?;
+    for session in ["waiting", "suspended", "stopped"] {
+        project.session(session, waiting.clone())?;
+    }
+    for session in ["running", "stopping"] {
+        project.session(session, busy.clone())?;
+    }
+    because(&project, "pending", &["Forbidden"]).await?;
+    because(&project, "creating", &["Unschedulable"]).await?;
+    for session in ["waiting", "suspended", "stopped"] {
+        because(&project, session, &["ApprovalPending"]).await?;
+    }
+    for session in ["running", "stopping"] {
+        is_busy(&project, session).await?;
+    }
+    mode("suspended", "Suspended")?;
+    mode("stopped", "Stopped")?;
+    for (session, phase) in [("suspended", "Suspended"), ("stopped", "Stopped")] {
+        eventually(phase, || {
+            Ok((project.get("agenticsession", session)?["status"]["phase"] == phase).then_some(()))
+        })
+        .await
+        .with_context(|| project.about(session))?;
+    }
+    mode("stopping", "Stopped")?;
+    let all = ["pending", "creating", "waiting", "suspended", "stopped", "running", "stopping"];
+    kubectl(&[&["-n", &project.name, "delete", "agenticsession", "--wait=false"][..], &all].concat())?;
+    for kind in ["agenticsessions", "pods", "persistentvolumeclaims"] {
+        eventually(&format!("no {kind} are left"), || {
+            let left = project.list(kind)?;
+            let names: Vec<_> = left.iter().map(|one| one["metadata"]["name"].to_string()).collect();
+            ensure!(names.is_empty(), "{names:?}");
+            Ok(Some(()))
+        })
+        .await?;
+    }
+    for session in all {
+        crate::job::gone(&caller, session).await.context(session)?;
+    }
     Ok(())
 }
 

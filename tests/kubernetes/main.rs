@@ -9,6 +9,7 @@ mod attack;
 mod certificate;
 mod cli;
 mod demo;
+mod dial;
 mod gate;
 #[path = "../it/guests.rs"]
 mod guests;

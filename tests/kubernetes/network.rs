@@ -2,6 +2,7 @@
 
 use crate::{
     harm::{approve, waits},
+    process::Process,
     world::{Project, SYSTEM, eventually, kubectl, repository},
 };
 use anyhow::{Context as _, ensure};
@@ -99,6 +100,29 @@ async fn a_runner_reaches_the_server_and_nothing_else() -> anyhow::Result<()> {
     ] {
         let found = seen(from, to, port)?;
         ensure!(found == open, "{from} to {to}:{port}: {}", if found { "open" } else { "shut" });
+    }
+    // vteam's own: names, the API server and whatever speaks TLS, and not what listens elsewhere.
+    let operators = kubectl(&[
+        "-n",
+        SYSTEM,
+        "get",
+        "pods",
+        "-l",
+        of_operator,
+        "-o",
+        "jsonpath={.items[0].metadata.name}",
+    ])?;
+    for (pod, container) in [("vteam-server-0", "server"), (operators.trim(), "operator")] {
+        let process = Process::of(SYSTEM, pod, container)?;
+        for (to, port, open) in [
+            (api.trim(), 443, true),
+            (names.trim(), 53, true),
+            (other_ip, LISTENS, false),
+            (runner_ip, LISTENS, false),
+        ] {
+            let found = process.connects(to, port)?;
+            ensure!(found == open, "{container} to {to}:{port}: {}", if found { "open" } else { "shut" });
+        }
     }
     approve(&project.caller("edit")?, "s").await?;
     project.reaches("s", "Completed").await?;

@@ -11,7 +11,7 @@ use reqwest::Method;
 use serde_json::{Value, json};
 use std::{
     io::Write as _,
-    process::Command,
+    process::{Command, Stdio},
     time::{Duration, Instant},
 };
 
@@ -146,6 +146,40 @@ async fn a_new_tool_is_dropped_in_granted_and_used_by_the_next_session() -> anyh
     assert_eq!(answer.status(), 409);
     kubectl(&["-n", &project.name, "delete", "configmap", "everything"])?;
     gone(&caller, "acme.everything").await
+}
+
+/// As an administrator of the project does it, who reads what is asked for before they say yes.
+#[tokio::test]
+async fn the_command_shows_the_asks_and_writes_the_grant() -> anyhow::Result<()> {
+    let project = Project::new("command")?;
+    let tool = with(&built("everything"), |manifest| manifest["id"] = "acme.shown".into());
+    let digest = Digest::of(&tool).to_string();
+    drop_in(&config_map(&project.name, "shown", &[("shown.wasm", &tool)]), &["in use: acme.shown"]).await?;
+    let context = kubectl(&["config", "current-context"])?.trim().to_owned();
+    let data = tempfile::tempdir()?;
+    let approve = |account: &str, more: &[&str]| {
+        let line = ["--context", &context, "--project", &project.name, "--service-account", account];
+        let mut command = Command::new(bin("vteam"));
+        command.env("VTEAM_DATA_DIR", data.path()).env("NO_COLOR", "1").stdin(Stdio::null());
+        let output = command.args(line).args(["plugins", "approve", "acme.shown"]).args(more).output()?;
+        let said = [output.stdout, output.stderr].concat();
+        anyhow::Ok((output.status.code(), String::from_utf8(said)?))
+    };
+    let grants = || -> anyhow::Result<Value> {
+        let settings = project.list("projectsettings")?;
+        Ok(settings.first().map_or(Value::Null, |settings| settings["spec"]["plugins"]["grants"].clone()))
+    };
+    // Without a terminal nobody says yes.
+    let (code, said) = approve("admin", &[])?;
+    assert!(code != Some(0) && said.contains(&digest) && said.contains("process"), "{code:?} {said}");
+    assert_eq!(grants()?, Value::Null);
+    let (code, said) = approve("edit", &["--yes"])?;
+    assert!(code == Some(8) && said.contains("may not update projectsettings"), "{code:?} {said}");
+    let (code, said) = approve("admin", &["--yes", "--effects", "state"])?;
+    assert!(code == Some(0) && said.contains("approved"), "{code:?} {said}");
+    let granted = grants()?;
+    assert_eq!((&granted[0]["digest"], &granted[0]["effects"]), (&json!(digest), &json!(["state"])));
+    Ok(())
 }
 
 async fn gone(caller: &Caller, id: &str) -> anyhow::Result<()> {

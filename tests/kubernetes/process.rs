@@ -47,6 +47,12 @@ impl Process {
         Ok(found.lines().filter(|line| !line.is_empty()).map(str::to_owned).collect())
     }
 
+    /// Whether a TCP connection is made within two seconds from where it is.
+    pub(crate) fn connects(&self, address: &str, port: u16) -> anyhow::Result<bool> {
+        let said = ask(&self.node, "connects", &self.pid.to_string(), &[address, &port.to_string()])?;
+        Ok(said.trim() == "open")
+    }
+
     fn place(&self, name: &str) -> String {
         format!("/proc/{}/{name}", self.pid)
     }

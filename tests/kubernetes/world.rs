@@ -16,7 +16,7 @@ use std::{
 /// Long enough for a loaded machine; a test that waits this long has failed.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(180);
 pub(crate) const SYSTEM: &str = "vteam-system";
-const SERVER: &str = "vteam-server.vteam-system.svc";
+pub(crate) const SERVER: &str = "vteam-server.vteam-system.svc";
 
 pub(crate) fn repository() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the repository").to_owned()
@@ -97,10 +97,14 @@ fn install() -> anyhow::Result<Installed> {
             return Err(error.context(pods));
         }
     }
-    let ca =
-        kubectl(&["-n", SYSTEM, "get", "configmap", "vteam-server-ca", "-o", r"jsonpath={.data.ca\.crt}"])?;
+    let ca = server_ca()?;
     let (address, forwarded) = address()?;
     Ok(Installed { address, forwarded, ca: Certificate::from_pem(ca.as_bytes())? })
+}
+
+/// Of whoever vouches for the server, as it publishes it: PEM.
+pub(crate) fn server_ca() -> anyhow::Result<String> {
+    kubectl(&["-n", SYSTEM, "get", "configmap", "vteam-server-ca", "-o", r"jsonpath={.data.ca\.crt}"])
 }
 
 /// Replaces the pods of a part of vteam; returns when the new ones are ready.

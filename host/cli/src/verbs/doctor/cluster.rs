@@ -26,6 +26,8 @@ use serde_json::Value;
 /// Of a namespace: that it is a project.
 const LABEL: &str = "vteam.ambient-code/project";
 const PROJECT: &str = "project";
+/// Of a pod: that it is a runner's.
+const SESSION: &str = "vteam.ambient-code/session";
 const PSS: &str = "pod-security.kubernetes.io/enforce";
 const DEFAULT_CLASS: &str = "storageclass.kubernetes.io/is-default-class";
 const OURS: &str = "app.kubernetes.io/part-of=vteam";
@@ -302,26 +304,46 @@ async fn storage(context: &Context) -> Finding {
     }
 }
 
+/// Whether runners, and vteam itself, are closed in. That the rules hold is not to be seen from here.
 async fn network(context: &Context) -> Finding {
     const WHAT: &str = "network";
-    let mut without = Vec::new();
-    for namespace in [&context.project, &context.system] {
-        let policies = Api::<NetworkPolicy>::namespaced(context.client.clone(), namespace.as_str());
-        match policies.list_metadata(&ListParams::default()).await {
-            Ok(policies) if policies.items.is_empty() => without.push(namespace.as_str()),
-            Ok(_) => {}
-            Err(error) => return failed(WHAT, &error),
-        }
+    let (project, system) = (&context.project, &context.system);
+    let policies = |namespace: &ProjectName| {
+        let api = Api::<NetworkPolicy>::namespaced(context.client.clone(), namespace.as_str());
+        async move { api.list(&ListParams::default()).await.map(|list| list.items) }
+    };
+    let (of_project, of_system) = match tokio::try_join!(policies(project), policies(system)) {
+        Ok(both) => both,
+        Err(error) => return failed(WHAT, &error),
+    };
+    let mut lacks = Vec::new();
+    if !of_project.iter().any(closes_runners) {
+        lacks.push(format!(
+            "no NetworkPolicy closes the runners of {project}: kubectl apply --server-side --namespace {project} -k manifests/project"
+        ));
     }
-    if without.is_empty() {
+    if of_system.is_empty() {
+        lacks.push(format!("no NetworkPolicy in {system}: vteam's own pods reach whatever they can"));
+    }
+    if lacks.is_empty() {
         return Finding::new(
             WHAT,
             true,
             "NetworkPolicies are there; whether they hold is the network plugin's affair",
         );
     }
-    let detail = format!("no NetworkPolicy in {}: pods there reach whatever they can", without.join(" and "));
-    Finding::new(WHAT, false, detail)
+    Finding::new(WHAT, false, lacks.join("; "))
+}
+
+/// It is of all pods or of runners, and says where they may go.
+fn closes_runners(policy: &NetworkPolicy) -> bool {
+    let Some(spec) = &policy.spec else { return false };
+    let selector = spec.pod_selector.clone().unwrap_or_default();
+    let labels = selector.match_labels.unwrap_or_default();
+    let expressions = selector.match_expressions.unwrap_or_default();
+    let of_runners = expressions.iter().all(|one| one.key == SESSION && one.operator == "Exists");
+    let egress = spec.policy_types.iter().flatten().any(|kind| kind == "Egress") || spec.egress.is_some();
+    labels.is_empty() && of_runners && egress
 }
 
 async fn admission(context: &Context) -> Finding {

@@ -19,31 +19,9 @@ fn settings(spec: &Value) -> Value {
 
 /// A specification in which this field says something.
 fn saying(authority: &Authority) -> Value {
-    let digest = format!("sha256:{}", "0".repeat(64));
-    match *authority.path.last().unwrap() {
-        "permissionMode" => json!({"permissionMode": "bypass"}),
-        "budget" if authority.resource == SESSIONS => json!({"budget": 5}),
-        "budget" => json!({"defaults": {"budget": 5}}),
-        "environmentVariables" => json!({"environmentVariables": {"A": "b"}}),
-        "autoPushOnComplete" => json!({"autoPushOnComplete": true}),
-        "repos" => json!({"repos": [{"url": "https://x/y"}, {"url": "https://x/z", "autoPush": true}]}),
-        "priorityClass" => json!({"resourceOverrides": {"priorityClass": "high"}}),
-        "toolsImage" if authority.resource != SESSIONS => json!({"defaults": {"toolsImage": "theirs"}}),
-        "toolsImage" => json!({"resources": {"toolsImage": "theirs"}}),
-        "nodeSelector" => json!({"resources": {"nodeSelector": {"pool": "theirs"}}}),
-        "tolerations" => json!({"resources": {"tolerations": [{"operator": "Exists"}]}}),
-        "allowBypass" => json!({"permissions": {"allowBypass": true}}),
-        "fetchHosts" => json!({"permissions": {"fetchHosts": ["docs.rs"]}}),
-        "processNetwork" => json!({"permissions": {"processNetwork": "loopback"}}),
-        "nodeLabels" => json!({"permissions": {"nodeLabels": ["pool"]}}),
-        "taints" => json!({"permissions": {"taints": []}}),
-        "maxBudget" => json!({"permissions": {"maxBudget": 10.5}}),
-        "grants" => json!({"plugins": {"grants": [{"digest": digest, "effects": ["fs.read"]}]}}),
-        "revoked" => json!({"plugins": {"revoked": [digest]}}),
-        "groupAccess" => json!({"groupAccess": [{"groupName": "g", "role": "admin"}]}),
-        "runnerSecretsName" => json!({"runnerSecretsName": "s"}),
-        other => panic!("what does {other} say?"),
-    }
+    let examples: Value =
+        serde_json::from_str(include_str!("../../../../resources/tests/authority.json")).unwrap();
+    examples[authority.resource][authority.path.join(".")].clone()
 }
 
 /// Of each field: who may write the object but not the field is refused; who has the verb, and no other, is not.
