@@ -273,3 +273,6 @@ pub(crate) fn refused(error: &kube::Error) -> Problem {
         _ => Problem::failed("the cluster's API server refused", error),
     }
 }
+
+#[cfg(test)]
+mod tests;
