@@ -14,7 +14,7 @@ use std::{
 /// Of a session that did the dev overlay's task.
 const PROGRAM: &str = "#!/bin/sh\necho \"hello from $(pwd)\"\n";
 
-fn vteam(data: &Path, args: &[&str]) -> Command {
+pub(crate) fn vteam(data: &Path, args: &[&str]) -> Command {
     let stage = std::env::var_os("VTEAM_BIN_DIR").map(PathBuf::from).unwrap_or_else(|| {
         let exe = std::env::current_exe().expect("own path");
         exe.ancestors().nth(3).expect("target folder").join("stage/debug")

@@ -1,8 +1,11 @@
 //! The last test: what one `kubectl apply` brought, one `kubectl delete` takes away.
 
-use crate::world::{Project, SYSTEM, eventually, kubectl, repository};
+use crate::{
+    cli::vteam,
+    world::{Project, SYSTEM, eventually, kubectl, repository},
+};
 use anyhow::Context as _;
-use serde_json::json;
+use serde_json::{Value, json};
 
 /// Kinds that belong to no namespace, of which an installation makes some.
 const CLUSTER_WIDE: &str = "customresourcedefinitions,clusterroles,clusterrolebindings,priorityclasses,\
@@ -47,6 +50,16 @@ async fn uninstalled_it_leaves_nothing() -> anyhow::Result<()> {
     })
     .await?;
     kubectl(&["delete", "namespace", &project.name, "--timeout=120s"])?;
+    // Whoever asks is told what is not there any more, and how it comes.
+    let (context, data) = (kubectl(&["config", "current-context"])?, tempfile::tempdir()?);
+    let doctor = vteam(data.path(), &["--context", context.trim(), "--json", "doctor"]).output()?;
+    assert_eq!(doctor.status.code(), Some(9));
+    let answer: Value = serde_json::from_slice(&doctor.stdout)?;
+    for what in ["definitions", "server", "operator", "admission"] {
+        let found = answer["findings"].as_array().into_iter().flatten().find(|one| one["what"] == what);
+        let found = found.with_context(|| format!("{what}: {answer}"))?;
+        assert_eq!(found["fine"], false, "{found}");
+    }
     eventually("nothing of it is left", || {
         let left = kubectl(&["get", CLUSTER_WIDE, "-o", "name"])?;
         let ours = left.lines().filter(|line| line.contains("vteam") || line.contains(SYSTEM));
