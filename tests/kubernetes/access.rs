@@ -1,6 +1,6 @@
 //! Who may do what: each documented route by each kind of caller, with real tokens of the cluster's own.
 
-use crate::world::{Caller, PATIENCE, Project, SYSTEM, kubectl};
+use crate::world::{Caller, PATIENCE, Project, SYSTEM, eventually, kubectl};
 use anyhow::{Context as _, ensure};
 use reqwest::Method;
 use serde_json::Value;
@@ -173,6 +173,7 @@ async fn a_copy_takes_leave_to_read_what_is_copied() -> anyhow::Result<()> {
     ])?;
     let account = format!("--serviceaccount={at}:nobody");
     kubectl(&["-n", at, "create", "rolebinding", "blind", "--role=blind", &account])?;
+    project.may("nobody", &["create", "agenticsessions.vteam.ambient-code"]).await?;
     let blind = project.caller("nobody")?;
     blind.create(serde_json::json!({"interactive": true})).await?;
     let copy = async |caller: &Caller| {
@@ -200,18 +201,23 @@ async fn who_did_what_is_in_the_servers_log() -> anyhow::Result<()> {
     assert_eq!(failed.status(), 422);
     let removed = edit.ask(Method::DELETE, &format!("/agentic-sessions/{name}")).send().await?;
     assert_eq!(removed.status(), 204);
-    let log = kubectl(&["-n", SYSTEM, "logs", "vteam-server-0", "--since=10m"])?;
-    let lines = log.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
-    let ours = lines.filter(|line| line["target"] == "audit" && line["project"] == project.name.as_str());
     let text = |line: &Value, field: &str| line[field].as_str().unwrap_or_default().to_owned();
-    let told: Vec<_> = ours
-        .map(|line| {
-            let who = text(&line, "who").rsplit(':').next().unwrap_or_default().to_owned();
-            let session = text(&line, "session").rsplit('/').next().unwrap_or_default().to_owned();
-            let status = line["status"].as_u64().unwrap_or_default();
-            (who, text(&line, "verb"), session, status, text(&line, "outcome"))
-        })
-        .collect();
+    // A log reaches its reader a moment later.
+    let (log, told) = eventually("four lines", || {
+        let log = kubectl(&["-n", SYSTEM, "logs", "vteam-server-0", "--since=10m"])?;
+        let lines = log.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
+        let ours = lines.filter(|line| line["target"] == "audit" && line["project"] == project.name.as_str());
+        let told: Vec<_> = ours
+            .map(|line| {
+                let who = text(&line, "who").rsplit(':').next().unwrap_or_default().to_owned();
+                let session = text(&line, "session").rsplit('/').next().unwrap_or_default().to_owned();
+                let status = line["status"].as_u64().unwrap_or_default();
+                (who, text(&line, "verb"), session, status, text(&line, "outcome"))
+            })
+            .collect();
+        Ok((told.len() >= 4).then_some((log, told)))
+    })
+    .await?;
     let line = |who: &str, verb: &str, session: &str, status: u64, outcome: &str| {
         (who.to_owned(), verb.to_owned(), session.to_owned(), status, outcome.to_owned())
     };

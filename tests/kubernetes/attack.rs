@@ -40,6 +40,9 @@ async fn a_field_that_carries_authority_takes_its_verb_over_rest() -> anyhow::Re
         "roleRef": {"apiGroup": group, "kind": "Role", "name": "plain"},
         "subjects": [{"kind": "ServiceAccount", "name": "nobody", "namespace": at}]}),
     )?;
+    for kind in ["agenticsessions", "projectsettings"] {
+        project.may("nobody", &["create", &format!("{kind}.vteam.ambient-code")]).await?;
+    }
     let plain = project.caller("nobody")?;
     assert_eq!(put(&plain, &settings).await?, 403);
     // Each field that there is; who may write the objects and has none of the verbs.
@@ -116,7 +119,10 @@ async fn nobody_gets_into_a_runner_or_passes_for_one() -> anyhow::Result<()> {
     .await?;
     // Who has the verb gets in.
     kubectl(&["-n", at, "create", "rolebinding", "connect", "--clusterrole=vteam-admin", "--user=tenant"])?;
-    kubectl(&["-n", at, "--as=tenant", "exec", pod, "-c", "tools", "--", "true"])?;
+    eventually("they are in", || {
+        Ok(kubectl(&["-n", at, "--as=tenant", "exec", pod, "-c", "tools", "--", "true"]).ok())
+    })
+    .await?;
     // And the session goes on to its end, its volume with it.
     kubectl(&["-n", at, "delete", "agenticsession", "s", "--cascade=orphan"])?;
     eventually("the object is gone", || Ok(project.list("agenticsessions")?.is_empty().then_some(())))

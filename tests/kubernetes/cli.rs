@@ -190,10 +190,17 @@ async fn what_a_cluster_lacks_is_told() -> anyhow::Result<()> {
     let open = doctor(&["--project", &project.name, "--service-account", "edit"])?;
     let said = open.iter().find(|finding| finding["what"] == "network").context("no network")?;
     assert!(said["fine"] == false && said["detail"].to_string().contains("-k manifests/project"), "{said}");
-    // One that says nothing of runners is not enough.
-    apply(&json!({"apiVersion": "networking.k8s.io/v1", "kind": "NetworkPolicy",
-        "metadata": {"name": "of-others", "namespace": project.name},
-        "spec": {"podSelector": {"matchLabels": {"app": "web"}}, "policyTypes": ["Egress"]}}))?;
+    // One that says nothing of runners, or lets them go anywhere, is not enough.
+    for (name, spec) in [
+        (
+            "of-others",
+            json!({"podSelector": {"matchLabels": {"app": "web"}}, "policyTypes": ["Ingress", "Egress"]}),
+        ),
+        ("open", json!({"podSelector": {}, "policyTypes": ["Ingress", "Egress"], "egress": [{}]})),
+    ] {
+        apply(&json!({"apiVersion": "networking.k8s.io/v1", "kind": "NetworkPolicy",
+            "metadata": {"name": name, "namespace": project.name}, "spec": spec}))?;
+    }
     let open = doctor(&["--project", &project.name, "--service-account", "edit"])?;
     assert!(open.iter().any(|finding| finding["what"] == "network" && finding["fine"] == false), "{open:?}");
     kubectl(&["-n", &project.name, "apply", "--server-side", "-k", &policies.to_string_lossy()])?;

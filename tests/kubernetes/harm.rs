@@ -98,6 +98,21 @@ async fn a_killed_launcher_costs_the_call_and_no_more() -> anyhow::Result<()> {
 }
 
 #[tokio::test]
+async fn a_call_under_way_fails_with_its_launcher_and_says_so() -> anyhow::Result<()> {
+    let project = Project::new("undertow")?;
+    project.settings(json!({"permissions": {"allowBypass": true}}))?;
+    project.session("t", json!({"prompt": "Take your time.", "permissionMode": "bypass"}))?;
+    let caller = project.caller("view")?;
+    let pod = crate::life::is_busy(&project, &caller, "t").await?;
+    Process::of(&project.name, &pod, "tools")?.kill()?;
+    project.reaches("t", "Completed").await?;
+    let events = caller.events("t").await?;
+    let call = events.iter().find(|event| event["kind"] == "call.finished").context("no call")?;
+    ensure!(call.to_string().contains("was restarted; what ran has ended"), "{call}");
+    Ok(())
+}
+
+#[tokio::test]
 async fn a_killed_runner_begins_again_in_its_pod() -> anyhow::Result<()> {
     let project = Project::new("runner")?;
     project.session("r", json!({"prompt": "Greet me.", "permissionMode": "acceptEdits"}))?;
@@ -166,6 +181,25 @@ async fn an_upgrade_goes_by_under_a_session() -> anyhow::Result<()> {
     let after = caller.events("u").await?;
     assert_eq!(after[..before.len()], before[..], "nothing of the log was lost");
     Ok(())
+}
+
+/// Whoever ends lets go of the lease, so that nobody waits until it is over.
+#[tokio::test]
+async fn an_operator_that_ends_lets_go_of_its_lease() -> anyhow::Result<()> {
+    let _project = Project::alone("lease")?;
+    let replicas =
+        |count: &str| kubectl(&["-n", SYSTEM, "scale", "deployment/vteam-operator", "--replicas", count]);
+    ensure!(!lease()?.0.is_empty(), "nobody works");
+    replicas("0")?;
+    let free = eventually("nobody holds it", || {
+        let path = "jsonpath={.spec.holderIdentity}";
+        let holder = kubectl(&["-n", SYSTEM, "get", "lease", "vteam-operator", "-o", path])?;
+        Ok(holder.is_empty().then_some(()))
+    })
+    .await;
+    replicas("1")?;
+    kubectl(&["-n", SYSTEM, "rollout", "status", "deployment/vteam-operator", "--timeout=120s"])?;
+    free
 }
 
 /// What only kubectl can make, and serde_json does not read.

@@ -2,7 +2,8 @@
 
 use crate::{
     cli::Streamed,
-    world::{Project, eventually, kubectl},
+    process::Process,
+    world::{Caller, PATIENCE, Project, eventually, kubectl},
 };
 use anyhow::{Context as _, ensure};
 use reqwest::Method;
@@ -10,6 +11,7 @@ use serde_json::{Value, json};
 use std::{
     io::{BufRead as _, BufReader},
     process::{Command, Stdio},
+    time::{Duration, Instant},
 };
 
 /// A shell, and nothing that knows of vteam.
@@ -240,15 +242,20 @@ async fn a_program_sees_what_it_was_given_and_no_name() -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Waits until its program runs.
-async fn is_busy(project: &Project, session: &str) -> anyhow::Result<Value> {
-    eventually("its program runs", || {
+/// Waits until its program runs; its pod.
+pub(crate) async fn is_busy(project: &Project, caller: &Caller, session: &str) -> anyhow::Result<String> {
+    let begun = Instant::now();
+    loop {
+        // At first the server does not know it.
+        let events = caller.events(session).await.unwrap_or_default();
+        let under_way = events.iter().any(|event| event["kind"] == "call.intended");
         let object = project.get("agenticsession", session)?;
-        Ok((object["status"]["phase"] == "Running" && object["status"]["reason"] == "Working")
-            .then_some(object))
-    })
-    .await
-    .with_context(|| project.about(session))
+        if under_way && object["status"]["phase"] == "Running" {
+            return Ok(object["status"]["podName"].as_str().context("no pod")?.to_owned());
+        }
+        ensure!(begun.elapsed() < PATIENCE, "its program does not run: {}", project.about(session));
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
 }
 
 #[tokio::test]
@@ -261,7 +268,7 @@ async fn a_run_ends_with_its_time_and_its_time_may_be_changed() -> anyhow::Resul
     project.session("shortened", spec(3600))?;
     let object = project.reaches("short", "Failed").await?;
     assert_eq!(object["status"]["reason"], "Timeout", "{object}");
-    is_busy(&project, "shortened").await?;
+    is_busy(&project, &project.caller("view")?, "shortened").await?;
     let shorter = r#"{"spec": {"timeout": 3, "displayName": "Shortened"}}"#;
     kubectl(&["-n", &project.name, "patch", "agenticsession", "shortened", "--type=merge", "-p", shorter])?;
     let object = project.reaches("shortened", "Failed").await?;
@@ -286,8 +293,6 @@ async fn deleted_in_any_phase_nothing_of_it_is_left() -> anyhow::Result<()> {
     let busy =
         json!({"prompt": "Take your time.", "permissionMode": "bypass", "workspace": {"persistent": true}});
     let nowhere = json!({"prompt": "Greet me.", "resources": {"nodeSelector": {"vteam.test/pool": "none"}}});
-    let never = json!({"prompt": "Greet me.", "resources": {"priorityClass": "x"}});
-    ensure!(project.session("never", never).is_err(), "an unknown field");
     let absent_class =
         json!({"prompt": "Greet me.", "resourceOverrides": {"priorityClass": "vteam-test-absent"}});
     let mode = |session: &str, mode: &str| {
@@ -296,31 +301,52 @@ async fn deleted_in_any_phase_nothing_of_it_is_left() -> anyhow::Result<()> {
     };
     project.session("pending", absent_class)?;
     project.session("creating", nowhere)?;
+    project.session("failed", json!({"prompt": "Greet me.", "persona": "NOBODY"}))?;
+    project.session("completed", json!({"prompt": "Say a word."}))?;
     for session in ["waiting", "suspended", "stopped"] {
         project.session(session, waiting.clone())?;
     }
-    for session in ["running", "stopping"] {
+    for session in ["running", "stopping", "suspending"] {
         project.session(session, busy.clone())?;
     }
     because(&project, "pending", &["Forbidden"]).await?;
     because(&project, "creating", &["Unschedulable"]).await?;
+    because(&project, "failed", &["PersonaMissing"]).await?;
+    project.reaches("completed", "Completed").await?;
     for session in ["waiting", "suspended", "stopped"] {
         because(&project, session, &["ApprovalPending"]).await?;
     }
-    for session in ["running", "stopping"] {
-        is_busy(&project, session).await?;
+    is_busy(&project, &caller, "running").await?;
+    for session in ["stopping", "suspending"] {
+        // It does not hear that it is to end, and stays where it is.
+        let pod = is_busy(&project, &caller, session).await?;
+        Process::of(&project.name, &pod, "runner")?.pause()?;
     }
-    mode("suspended", "Suspended")?;
-    mode("stopped", "Stopped")?;
-    for (session, phase) in [("suspended", "Suspended"), ("stopped", "Stopped")] {
-        eventually(phase, || {
+    for (session, wanted, phase) in [
+        ("suspended", "Suspended", "Suspended"),
+        ("stopped", "Stopped", "Stopped"),
+        ("stopping", "Stopped", "Stopping"),
+        ("suspending", "Suspended", "Suspending"),
+    ] {
+        mode(session, wanted)?;
+        eventually(&format!("{session} is {phase}"), || {
             Ok((project.get("agenticsession", session)?["status"]["phase"] == phase).then_some(()))
         })
         .await
         .with_context(|| project.about(session))?;
     }
-    mode("stopping", "Stopped")?;
-    let all = ["pending", "creating", "waiting", "suspended", "stopped", "running", "stopping"];
+    let all = [
+        "pending",
+        "creating",
+        "waiting",
+        "running",
+        "suspending",
+        "suspended",
+        "stopping",
+        "stopped",
+        "completed",
+        "failed",
+    ];
     kubectl(&[&["-n", &project.name, "delete", "agenticsession", "--wait=false"][..], &all].concat())?;
     for kind in ["agenticsessions", "pods", "persistentvolumeclaims"] {
         eventually(&format!("no {kind} are left"), || {
@@ -353,9 +379,21 @@ async fn programs_run_in_an_image_of_anybodys() -> anyhow::Result<()> {
         crate::job::did_the_job(&caller.events(name).await?)
     };
     project.settings(json!({"defaults": {"toolsImage": FOREIGN}}))?;
+    // Settings and sessions reach the operator by two ways.
+    let judged = async |image: &str| {
+        eventually("the settings were read", || {
+            let object = project.get("projectsettings", "projectsettings")?;
+            let generation = &object["metadata"]["generation"];
+            let said = object["spec"]["defaults"]["toolsImage"] == image;
+            Ok((said && object["status"]["observedGeneration"] == *generation).then_some(()))
+        })
+        .await
+    };
+    judged(FOREIGN).await?;
     runs_there("of-the-project", spec.clone()).await?;
     // What a session says goes before what its project does.
     project.settings(json!({"defaults": {"toolsImage": "localhost/vteam/no-such-image:1"}}))?;
+    judged("localhost/vteam/no-such-image:1").await?;
     let mut own = spec;
     own["resources"] = json!({"toolsImage": FOREIGN});
     runs_there("of-the-session", own).await

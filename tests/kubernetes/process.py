@@ -64,6 +64,8 @@ if question == "first":
     print(first(subject))
 elif question == "kill":
     os.kill(int(subject), signal.SIGKILL)
+elif question == "pause":
+    os.kill(int(subject), signal.SIGSTOP)
 elif question == "read":
     with open(subject) as file:
         print(file.read(), end="")

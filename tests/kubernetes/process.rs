@@ -36,6 +36,11 @@ impl Process {
         ask(&self.node, "kill", &self.pid.to_string(), &[]).map(drop)
     }
 
+    /// It is there and does nothing, whatever it is told.
+    pub(crate) fn pause(&self) -> anyhow::Result<()> {
+        ask(&self.node, "pause", &self.pid.to_string(), &[]).map(drop)
+    }
+
     /// A file of its folder in `/proc`; `root` there is what the container sees.
     pub(crate) fn read(&self, file: &str) -> anyhow::Result<String> {
         ask(&self.node, "read", &self.place(file), &[])

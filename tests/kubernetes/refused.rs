@@ -134,8 +134,36 @@ async fn groups_have_what_the_settings_give_them() -> anyhow::Result<()> {
     let ours = "vteam.ambient-code/group-access=true";
     kubectl(&["-n", &project.name, "delete", "rolebindings", "-l", ours])?;
     becomes(true).await?;
+    // Nor does it keep them what somebody made of one: without its owner, and for somebody else.
+    let binding = kubectl(&["-n", &project.name, "get", "rolebindings", "-l", ours, "-o", "name"])?;
+    let eve = r#"{"metadata": {"ownerReferences": null}, "subjects": [{"kind": "User", "name": "eve", "apiGroup": "rbac.authorization.k8s.io"}]}"#;
+    kubectl(&["-n", &project.name, "patch", binding.trim(), "--type=merge", "-p", eve])?;
+    project
+        .settings(json!({"groupAccess": [{"groupName": "team-a", "role": "edit"}], "displayName": "Anew"}))?;
+    becomes(true).await?;
+    let subjects = kubectl(&[
+        "-n",
+        &project.name,
+        "get",
+        "rolebindings",
+        "-l",
+        ours,
+        "-o",
+        "jsonpath={.items[*].subjects[*].name}",
+    ])?;
+    assert_eq!(subjects, "team-a");
     project.settings(json!({"groupAccess": []}))?;
-    becomes(false).await
+    becomes(false).await?;
+    // Settings may be there before their namespace is a project.
+    kubectl(&["label", "namespace", &project.name, "vteam.ambient-code/project-"])?;
+    project.settings(json!({"groupAccess": [{"groupName": "team-a", "role": "edit"}]}))?;
+    eventually("the condition says why not", || {
+        let said = project.get("projectsettings", "projectsettings")?["status"]["conditions"].to_string();
+        Ok(said.contains("makes things in projects only").then_some(()))
+    })
+    .await?;
+    kubectl(&["label", "namespace", &project.name, "vteam.ambient-code/project=true"])?;
+    becomes(true).await
 }
 
 #[tokio::test]

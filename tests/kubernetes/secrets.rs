@@ -51,12 +51,14 @@ async fn a_planted_key_is_the_servers_alone() -> anyhow::Result<()> {
     let seen = kubectl(&["-n", &project.name, "exec", &pod, "-c", "tools", "--", "/bin/sh", "-c", shown])?;
     // As long as the pod is there.
     let logs = kubectl(&["-n", &project.name, "logs", &pod, "--all-containers"])?;
+    let objects = "agenticsessions,projectsettings,pods,configmaps,events";
+    let running = kubectl(&["get", objects, "-A", "-o", "yaml"])?;
+    ensure!(running.contains(&pod), "its pod is among what is looked at");
     approve(&caller, &name).await?;
     project.reaches(&name, "Completed").await?;
 
     let events = serde_json::to_string(&caller.events(&name).await?)?;
-    let kept =
-        kubectl(&["get", "agenticsessions,projectsettings,pods,configmaps,events", "-A", "-o", "yaml"])?;
+    let kept = running + &kubectl(&["get", objects, "-A", "-o", "yaml"])?;
     let mut texts = vec![("a program", seen), ("the pod's log", logs), ("events", events), ("objects", kept)];
     for part in ["vteam-server-0", "deployment/vteam-operator"] {
         texts.push((part, kubectl(&["-n", SYSTEM, "logs", part])?));

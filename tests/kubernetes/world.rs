@@ -221,6 +221,13 @@ impl Project {
         Ok(Caller { token: Some(self.token(account)?), http: client()?, project: self.name.clone() })
     }
 
+    /// Returns once an account may do what it was given leave for a moment ago: who is refused too early is so for seconds.
+    pub(crate) async fn may(&self, account: &str, what: &[&str]) -> anyhow::Result<()> {
+        let who = format!("--as=system:serviceaccount:{}:{account}", self.name);
+        let line = [&["-n", &self.name, "auth", "can-i", &who][..], what].concat();
+        eventually(&format!("{account} may {what:?}"), || Ok(kubectl(&line).ok().map(drop))).await
+    }
+
     pub(crate) fn settings(&self, spec: Value) -> anyhow::Result<()> {
         apply(&json!({"apiVersion": "vteam.ambient-code/v1alpha1", "kind": "ProjectSettings",
             "metadata": {"name": "projectsettings", "namespace": self.name}, "spec": spec}))

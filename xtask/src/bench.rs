@@ -11,6 +11,7 @@ use anyhow::Context;
 use clap::Subcommand;
 use serde_json::Value;
 use std::{
+    ffi::OsStr,
     fmt::Write,
     io::{BufRead, BufReader},
     path::Path,
@@ -46,6 +47,7 @@ fn on_cluster() -> anyhow::Result<()> {
         .env("KUBECONFIG", &cluster.kubeconfig)
         .env("PATH", cluster::with_programs(&programs));
     let said = shown(cargo)?;
+    let versions = versions(&programs, &cluster.kubeconfig)?;
     if cluster.ours {
         cluster::Verb::Down.run().context("the cluster is not removed")?;
     }
@@ -53,6 +55,7 @@ fn on_cluster() -> anyhow::Result<()> {
         "Written by `cargo xtask bench cluster`. Machine: {}, which is also the node.\n",
         machine::description()
     );
+    let _ = writeln!(out, "{versions}.");
     out.push_str("etcd syncs each write to disk, as it is shipped.\n");
     out.push_str(
         "kube-router makes the NetworkPolicies hold: it lets a pod through some time after kubelet's first word that it runs. \
@@ -61,6 +64,18 @@ fn on_cluster() -> anyhow::Result<()> {
     out.push_str("\n| what | median | 90 % below, or as said |\n|---|---|---|\n");
     said.iter().for_each(|row| out.push_str(row));
     write_part(CLUSTER, &out)
+}
+
+/// What was measured, and what it ran on.
+fn versions(programs: &Path, kubeconfig: &OsStr) -> anyhow::Result<String> {
+    let node = "jsonpath=Kubernetes {.items[0].status.nodeInfo.kubeletVersion}, {.items[0].status.nodeInfo.containerRuntimeVersion}";
+    let get = Run::new(programs.join("kubectl")).args(["get", "nodes", "--output", node]);
+    let node = get.env("KUBECONFIG", kubeconfig).text()?;
+    let first = |run: Run| anyhow::Ok(run.text()?.lines().next().unwrap_or_default().to_lowercase());
+    let etcd = first(Run::new(programs.join("etcd")).arg("--version"))?;
+    let runc = first(Run::new("runc").arg("--version"))?;
+    let commit = Run::new("git").args(["rev-parse", "--short", "HEAD"]).dir(repository()).text()?;
+    Ok(format!("vteam {}, {node}, {etcd}, {runc}", commit.trim()))
 }
 
 fn one_machine() -> anyhow::Result<()> {

@@ -49,6 +49,17 @@ pub(crate) fn run(args: &E2eArgs) -> anyhow::Result<()> {
     }
     let (count, succeeded) = (definitions.plus(count), passed && succeeded);
     say(&format!("\n{} passed, {} failed on the cluster", count.passed, count.failed));
+    if !cluster.ours {
+        // It may do everything on each node.
+        let watch = Run::new(programs.join("kubectl")).args([
+            "delete",
+            "namespace",
+            "test-nodes",
+            "--ignore-not-found",
+        ]);
+        watch.env("KUBECONFIG", &cluster.kubeconfig).go()?;
+        say("vteam stays as the tests left it: kubectl delete -k manifests/overlays/dev takes it away");
+    }
     if cluster.ours && !args.keep {
         cluster::Verb::Down.run().context("the cluster is not removed")?;
     }

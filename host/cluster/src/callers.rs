@@ -31,7 +31,7 @@ use tokio::sync::Semaphore;
 
 /// How long an answer of the API server counts.
 const ANSWERED: Duration = Duration::from_secs(5);
-/// How long a caller's connections are kept.
+/// How long a caller's connections are kept after the last time that the token was reviewed.
 const KEPT: Duration = Duration::from_secs(60);
 /// Questions at once of tokens that nobody knows yet: anybody may send one.
 const AT_ONCE: usize = 32;
@@ -52,6 +52,7 @@ pub(crate) struct Clients {
 
 struct Known {
     client: Client,
+    /// When it was last found to be one.
     since: Instant,
     /// Who the API server says that it is.
     name: Option<(String, Instant)>,
@@ -120,7 +121,8 @@ impl Clients {
         let name = user.ok_or_else(|| unauthorized("the cluster does not know whose token this is"))?;
         self.client(token)?;
         if let Some(known) = self.known().get_mut(&key) {
-            known.name = Some((name.clone(), Instant::now()));
+            known.since = Instant::now();
+            known.name = Some((name.clone(), known.since));
         }
         Ok(name)
     }

@@ -14,6 +14,7 @@ use resources::{ProjectPolicy, ProjectSettings, ProjectSettingsSpec, authority::
 use serde_json::{Value, json};
 use server::{
     access::Access,
+    problem::Problem,
     sessions::Caller,
     settings::{Project, Projects, SettingsError},
 };
@@ -166,7 +167,7 @@ impl Namespaces {
         spec: ProjectSettingsSpec,
     ) -> Result<Arc<Project>, SettingsError> {
         let policy = policy_of(spec.clone())?;
-        let client = self.clients.of(caller).map_err(|problem| SettingsError::Forbidden(problem.detail))?;
+        let client = self.clients.of(caller).map_err(answered)?;
         let kind = kinds::settings();
         let api = kinds::api(client, name.as_str(), &kind);
         let params = PostParams { field_manager: Some(MANAGER.to_owned()), ..PostParams::default() };
@@ -263,11 +264,11 @@ fn read(name: &ProjectName, object: &DynamicObject) -> Result<Project, String> {
 
 fn said(error: kube::Error) -> SettingsError {
     let problem = crate::callers::refused(&error);
-    match problem.status {
-        401 | 403 => SettingsError::Forbidden(problem.detail),
-        404 => SettingsError::NotFound,
-        _ => SettingsError::Elsewhere(problem.detail),
-    }
+    if problem.status == 404 { SettingsError::NotFound } else { answered(problem) }
+}
+
+fn answered(problem: Problem) -> SettingsError {
+    SettingsError::Answered(Box::new(problem))
 }
 
 impl Projects for Namespaces {
@@ -295,7 +296,7 @@ impl Projects for Namespaces {
             let asked = names.into_iter().map(async |name| {
                 let access = Access { verb: "list", resource: SESSIONS, project: name.clone(), name: None };
                 let may = self.clients.may(caller, &access).await;
-                may.map(|may| may.then_some(name)).map_err(|problem| SettingsError::Forbidden(problem.detail))
+                may.map(|may| may.then_some(name)).map_err(answered)
             });
             let mine = stream::iter(asked).buffered(AT_ONCE);
             mine.try_filter_map(async |name| Ok(name)).try_collect().await

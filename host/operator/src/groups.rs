@@ -39,7 +39,7 @@ impl Groups {
     /// Brings the project's bindings to what `wanted` says. Returns how many there are.
     ///
     /// # Errors
-    /// What the API server says to one of them.
+    /// What the API server says to the first that it refuses; what is to be done about the others is done.
     pub(crate) async fn bind(
         &self,
         settings: &DynamicObject,
@@ -50,6 +50,7 @@ impl Groups {
         let mut wanted: BTreeMap<String, RoleBinding> =
             wanted.iter().map(|access| binding(settings, access)).map(|one| (one.name_any(), one)).collect();
         let count = u32::try_from(wanted.len()).unwrap_or(u32::MAX);
+        let mut failed = None;
         for there in calls::read(api.list(&ListParams::default().labels(LABEL))).await? {
             let name = there.name_any();
             if wanted.get(&name).is_some_and(|one| says_the_same(one, &there)) {
@@ -63,13 +64,17 @@ impl Groups {
             if let Err(error) = deleted
                 && error.code() != Some(404)
             {
-                return Err(error);
+                // One that cannot be taken away keeps none of the others.
+                wanted.remove(&name);
+                failed.get_or_insert(error);
             }
         }
         for one in wanted.values() {
-            calls::write(&self.leading, api.create(&calls::post_params(), one)).await?;
+            if let Err(error) = calls::write(&self.leading, api.create(&calls::post_params(), one)).await {
+                failed.get_or_insert(error);
+            }
         }
-        Ok(count)
+        failed.map_or(Ok(count), Err)
     }
 }
 

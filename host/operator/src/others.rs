@@ -102,15 +102,20 @@ impl Kind {
         let (name, namespace) = (object.name_any(), object.namespace().unwrap_or_default());
         let now = clock::now();
         let Judged { mut conditions, groups } = (self.judge)(object, now);
-        let mut bound = None;
+        let (mut bound, mut next) = (None, Action::await_change());
         if let Some(groups) = groups {
             let result = self.groups.bind(object, &groups).await;
             bound = result.as_ref().ok().copied();
-            conditions.extend(groups_bound(object, &groups, result, now)?);
+            let told = groups_bound(object, &groups, result, now)?;
+            if told.as_ref().is_some_and(|one| one.status == ConditionStatus::False) {
+                // What it takes may come without a change of the settings: the namespace's label, a role.
+                next = Action::requeue(AGAIN);
+            }
+            conditions.extend(told);
         }
         let status = status(object, conditions, bound);
         if covers(object.data.get("status"), &status) {
-            return Ok(Action::await_change());
+            return Ok(next);
         }
         let resource = &self.resource;
         let body = json!({
@@ -122,8 +127,8 @@ impl Kind {
         let params = PatchParams::apply(MANAGER).force();
         let patch = Patch::Apply(&body);
         match calls::write(&self.leading, api.patch_status(&name, &params, &patch)).await {
-            Ok(_) => Ok(Action::await_change()),
-            Err(error) if matches!(error.code(), Some(404 | 409)) => Ok(Action::await_change()),
+            Ok(_) => Ok(next),
+            Err(error) if matches!(error.code(), Some(404 | 409)) => Ok(next),
             Err(error) => Err(error),
         }
     }

@@ -283,7 +283,7 @@ impl From<SettingsError> for Problem {
             SettingsError::Exists | SettingsError::Default | SettingsError::Elsewhere(_) => {
                 Self::conflict(error.to_string())
             }
-            SettingsError::Forbidden(_) => Self::forbidden(error.to_string()),
+            SettingsError::Answered(problem) => *problem,
             SettingsError::Invalid(invalid) => invalid.into(),
             SettingsError::Unreadable { .. } => Self::conflict(error.to_string()),
             SettingsError::Io(io) => Self::io("the settings cannot be used", &io),

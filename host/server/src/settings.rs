@@ -3,7 +3,7 @@
 //! A file that is not valid any more does not open anything: the last valid one stays in force and the part is shown
 //! as degraded; without one, the project refuses work until the file is repaired.
 
-use crate::sessions::Caller;
+use crate::{problem::Problem, sessions::Caller};
 use futures::future::BoxFuture;
 use model::id::ProjectName;
 use resources::{Invalid, ProjectPolicy, ProjectSettings, ProjectSettingsSpec, project};
@@ -99,8 +99,9 @@ pub enum SettingsError {
     /// It is done elsewhere; the text says where.
     #[error("{0}")]
     Elsewhere(String),
-    #[error("there is no leave for it: {0}")]
-    Forbidden(String),
+    /// Whoever decides answered this.
+    #[error("{}", .0.detail)]
+    Answered(Box<Problem>),
     #[error("the settings folder cannot be used")]
     Io(#[from] io::Error),
 }

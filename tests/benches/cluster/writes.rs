@@ -41,7 +41,7 @@ pub(crate) fn all() -> anyhow::Result<Writes> {
 }
 
 pub(crate) fn print(before: &Writes, after: &Writes, sessions: usize) {
-    let mut ours = 0.0;
+    let (mut ours, mut all) = (0.0, 0.0);
     let mut rows = vec![];
     for (of, count) in after {
         let more = count - before.get(of).copied().unwrap_or_default();
@@ -50,6 +50,7 @@ pub(crate) fn print(before: &Writes, after: &Writes, sessions: usize) {
         if each < 0.05 {
             continue;
         }
+        all += each;
         ours += match (verb.as_str(), resource.as_str()) {
             (_, "pods/status" | "pods/binding" | "serviceaccounts/token" | "nodes/status") => 0.0,
             // Kubelet says last that it is gone.
@@ -59,7 +60,7 @@ pub(crate) fn print(before: &Writes, after: &Writes, sessions: usize) {
         rows.push(format!("{verb} {resource} {each:.2}"));
     }
     println!(
-        "row | cluster: writes of a session, those for any pod aside | {ours:.2} | {} |",
+        "row | cluster: writes of a session, those that each pod costs aside (kubelet, scheduler) | {ours:.2} | with them {all:.2}: {} |",
         rows.join(", ")
     );
 }

@@ -30,6 +30,19 @@ impl PermittedNodes {
                 );
             }
         }
+        // Nodes with one have a taint of its name as a rule, which the session then tolerates.
+        if let (Some(permitted), Some(gpu)) = (&self.taints, &resources.gpu)
+            && !permitted.iter().any(|key| key == gpu.extended())
+        {
+            problems.add(
+                "spec.resources.gpu",
+                format_args!(
+                    "tolerates the taint {}, and this project permits {}: see permissions.taints in its settings",
+                    gpu.extended(),
+                    words(permitted)
+                ),
+            );
+        }
         for (at, Toleration { key, .. }) in resources.tolerations.iter().enumerate() {
             let Some(permitted) = &self.taints else { continue };
             // Without a key it is of all taints.
@@ -79,6 +92,10 @@ mod tests {
         );
         check(Some(&["zone=c"]), None, anywhere.clone(), &[pool, zone]);
         check(Some(&[]), Some(&[]), json!({}), &[]);
+        let gpu = json!({"gpu": {"count": 1}});
+        check(None, None, gpu.clone(), &[]);
+        check(None, Some(&["nvidia.com/gpu"]), gpu.clone(), &[]);
+        check(None, Some(&["team"]), gpu, &["spec.resources.gpu"]);
         let both = [pool, zone, "spec.resources.tolerations[0]", "spec.resources.tolerations[1]"];
         check(Some(&[]), Some(&[]), anywhere, &both);
     }

@@ -93,6 +93,14 @@ pub struct Gpu {
     pub memory: Option<Quantity>,
 }
 
+impl Gpu {
+    /// The extended resource.
+    #[must_use]
+    pub fn extended(&self) -> &str {
+        self.resource.as_deref().unwrap_or("nvidia.com/gpu")
+    }
+}
+
 /// As in a pod.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, Default, JsonSchema, ToSchema)]
 #[serde(rename_all = "camelCase", default, deny_unknown_fields)]

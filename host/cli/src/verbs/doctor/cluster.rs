@@ -335,15 +335,17 @@ async fn network(context: &Context) -> Finding {
     Finding::new(WHAT, false, lacks.join("; "))
 }
 
-/// It is of all pods or of runners, and says where they may go.
+/// It is of all pods or of runners, and says who may come and where they may go: not to wherever they like.
 fn closes_runners(policy: &NetworkPolicy) -> bool {
     let Some(spec) = &policy.spec else { return false };
     let selector = spec.pod_selector.clone().unwrap_or_default();
     let labels = selector.match_labels.unwrap_or_default();
     let expressions = selector.match_expressions.unwrap_or_default();
     let of_runners = expressions.iter().all(|one| one.key == SESSION && one.operator == "Exists");
-    let egress = spec.policy_types.iter().flatten().any(|kind| kind == "Egress") || spec.egress.is_some();
-    labels.is_empty() && of_runners && egress
+    let is_of = |kind: &str| spec.policy_types.iter().flatten().any(|one| one == kind);
+    let somewhere =
+        spec.egress.iter().flatten().all(|rule| rule.to.as_ref().is_some_and(|to| !to.is_empty()));
+    labels.is_empty() && of_runners && is_of("Ingress") && is_of("Egress") && somewhere
 }
 
 async fn admission(context: &Context) -> Finding {

@@ -64,7 +64,7 @@ fn requirements(amounts: &Amounts<'_>, gpu: Option<&Gpu>) -> ResourceRequirement
     let mut limits = BTreeMap::from([named("memory", memory_limit)]);
     // Whole ones, and as many as asked for.
     if let Some(gpu) = gpu {
-        let (name, count) = named(extended(gpu), &gpu.count.to_string());
+        let (name, count) = named(gpu.extended(), &gpu.count.to_string());
         requests.insert(name.clone(), count.clone());
         limits.insert(name, count);
     }
@@ -77,14 +77,10 @@ pub(super) fn memory(wish: &Wish) -> u64 {
     said.map_or(TOOLS_MEMORY_BYTES, Quantity::units)
 }
 
-fn extended(gpu: &Gpu) -> &str {
-    gpu.resource.as_deref().unwrap_or("nvidia.com/gpu")
-}
-
 /// Which nodes have such a GPU, and the taint that nodes with a GPU usually have.
 pub(super) fn gpu(gpu: Option<&Gpu>) -> (Option<Affinity>, Vec<Toleration>) {
     let Some(gpu) = gpu else { return (None, vec![]) };
-    let domain = extended(gpu).split('/').next().unwrap_or_default();
+    let domain = gpu.extended().split('/').next().unwrap_or_default();
     let requirement = |label: &str, operator: &str, value: String| NodeSelectorRequirement {
         key: format!("{domain}/{label}"),
         operator: operator.to_owned(),
@@ -110,7 +106,7 @@ pub(super) fn gpu(gpu: Option<&Gpu>) -> (Option<Affinity>, Vec<Toleration>) {
         ..Affinity::default()
     });
     let toleration = Toleration {
-        key: Some(extended(gpu).to_owned()),
+        key: Some(gpu.extended().to_owned()),
         operator: Some("Exists".to_owned()),
         effect: Some("NoSchedule".to_owned()),
         ..Toleration::default()

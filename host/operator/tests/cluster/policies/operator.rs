@@ -26,10 +26,11 @@ fn it_makes_no_pod_but_a_runners() {
     let check = |message: &str, attack: Value| operator.may_not_create(&attack, POLICY, message);
     let plain = json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "mine"},
         "spec": {"containers": [{"name": "c", "image": "i"}]}});
-    check("are called vteam-s-*", plain);
-    check("are called vteam-s-*", with(&made, "/metadata/name", json!("vteam-t-1")));
+    check("are called vteam-s- and its value", plain);
+    check("are called vteam-s- and its value", with(&made, "/metadata/name", json!("vteam-t-1")));
     check("belong to an AgenticSession", with(&made, "/metadata/ownerReferences", json!([])));
     check("carry the label", with(&made, "/metadata/labels", json!({})));
+    check("are called vteam-s- and its value", with(&made, "/metadata/name", json!("vteam-s-another-1")));
 
     let shape = "has the account vteam-runner without its token";
     check(shape, with(&made, "/spec/serviceAccountName", json!("default")));
@@ -39,6 +40,9 @@ fn it_makes_no_pod_but_a_runners() {
     }
     check(shape, with(&made, "/spec/nodeName", json!("control-plane")));
     check(shape, with(&made, "/spec/securityContext", json!({})));
+    let sysctls = json!([{"name": "kernel.shm_rmid_forced", "value": "1"}]);
+    check(shape, with(&made, "/spec/securityContext/sysctls", sysctls));
+    check(shape, with(&made, "/spec/securityContext/runAsUser", json!(0)));
     check(shape, with(&made, "/spec/securityContext/seccompProfile", json!({"type": "Unconfined"})));
 
     let bare = "have no privilege, no port of their node and no Secret";
@@ -51,6 +55,8 @@ fn it_makes_no_pod_but_a_runners() {
     for (field, value) in [
         ("allowPrivilegeEscalation", json!(true)),
         ("runAsUser", json!(0)),
+        ("seLinuxOptions", json!({"type": "spc_t"})),
+        ("appArmorProfile", json!({"type": "Unconfined"})),
         ("seccompProfile", json!({"type": "Unconfined"})),
         ("capabilities", json!({"add": ["SYS_ADMIN"], "drop": ["ALL"]})),
     ] {
@@ -68,7 +74,9 @@ fn it_makes_no_pod_but_a_runners() {
     check(empty, volume(json!({"name": "v", "hostPath": {"path": "/"}})));
     check(empty, volume(json!({"name": "v", "secret": {"secretName": "s"}})));
     check(empty, volume(json!({"name": "v", "configMap": {"name": "c"}})));
-    check(empty, volume(json!({"name": "v", "persistentVolumeClaim": {"claimName": "theirs"}})));
+    for claim in ["theirs", "vteam-s-of-another"] {
+        check(empty, volume(json!({"name": "v", "persistentVolumeClaim": {"claimName": claim}})));
+    }
     let token = json!({"serviceAccountToken": {"path": "t", "audience": "https://kubernetes.default.svc"}});
     check(empty, volume(json!({"name": "v", "projected": {"sources": [token]}})));
     let secret = json!({"secret": {"name": "s"}});
@@ -82,7 +90,7 @@ fn it_makes_no_pod_but_a_runners() {
         "spec": {"containers": [{"name": "c", "image": "i"}]}});
     project.person("tenant").creates(&mine);
     let delete = |name: &'static str| ["delete", "pod", name, "--wait=false"];
-    operator.may_not(&delete("mine"), &Value::Null, POLICY, "are called vteam-s-*");
+    operator.may_not(&delete("mine"), &Value::Null, POLICY, "are called vteam-s- and its value");
     operator.may(&delete(pods::NAME), &Value::Null);
 }
 
@@ -91,7 +99,7 @@ fn it_makes_no_claim_account_or_binding_but_its_own() {
     let project = Project::new("operator-others");
     let operator = project.operator();
     let check = |message: &str, attack: Value| operator.may_not_create(&attack, POLICY, message);
-    check("are called vteam-s-*", claims::claim("mine", json!({})));
+    check("are called vteam-s- and its value", claims::claim("mine", json!({})));
     check("begins empty", claims::of_session(json!({"volumeName": "theirs"})));
     let source = json!({"kind": "PersistentVolumeClaim", "name": "theirs"});
     check("begins empty", claims::of_session(json!({"dataSource": source})));
@@ -113,8 +121,8 @@ fn it_makes_no_claim_account_or_binding_but_its_own() {
         "metadata": {"name": "vteam-edit-1", "labels": {"vteam.ambient-code/group-access": "true"}, "ownerReferences": [owner]},
         "roleRef": {"apiGroup": group, "kind": "ClusterRole", "name": "vteam-edit"},
         "subjects": [{"apiGroup": group, "kind": "Group", "name": "g"}]});
-    let groups = "bindings of the operator are of groups";
-    check(groups, with(&binding, "/metadata/labels", json!({})));
+    let (label, groups) = ("carry the label", "are of groups, to vteam's three roles");
+    check(label, with(&binding, "/metadata/labels", json!({})));
     check(groups, with(&binding, "/metadata/ownerReferences", json!([])));
     let account = json!([{"kind": "ServiceAccount", "name": "vteam-operator", "namespace": "vteam-system"}]);
     check(groups, with(&binding, "/subjects", account));
@@ -122,8 +130,16 @@ fn it_makes_no_claim_account_or_binding_but_its_own() {
     let theirs = project.person("lord");
     theirs.creates(&with(&with(&binding, "/metadata/labels", json!({})), "/metadata/name", json!("theirs")));
     let delete = |name: &'static str| ["delete", "rolebinding", name];
-    operator.may_not(&delete("theirs"), &Value::Null, POLICY, groups);
+    operator.may_not(&delete("theirs"), &Value::Null, POLICY, label);
+    // What somebody made of one is put right all the same.
+    let owner = r#"{"metadata":{"ownerReferences":null},"subjects":[{"kind":"User","name":"eve","apiGroup":"rbac.authorization.k8s.io"}]}"#;
+    theirs.may(&["patch", "rolebinding", "vteam-edit-1", "--type=merge", "-p", owner], &Value::Null);
     operator.may(&delete("vteam-edit-1"), &Value::Null);
+    // A role of less than it may itself, which RBAC would let it bind.
+    let role = json!({"apiVersion": format!("{group}/v1"), "kind": "Role", "metadata": {"name": "small"}, "rules": [
+        {"apiGroups": [""], "resources": ["pods"], "verbs": ["delete"]}]});
+    project.root().creates(&role);
+    check(groups, with(&binding, "/roleRef", json!({"apiGroup": group, "kind": "Role", "name": "small"})));
 }
 
 #[test]

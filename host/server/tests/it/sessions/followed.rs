@@ -6,19 +6,22 @@ use super::{
 };
 use futures::future::BoxFuture;
 use model::{
-    event::RunEnd,
-    id::{Epoch, Seq, SessionRef, SessionUid},
+    event::{Event, RunEnd},
+    id::{Epoch, RunnerSeq, Seq, SessionRef, SessionUid},
     lifecycle::{Phase, Reason},
     plan::Desired,
 };
-use protocol::control::FromServer;
+use protocol::control::{FromServer, Resume};
 use resources::{
     Accepted, Source,
     session::status::{ServerStatus, Work},
 };
 use secrecy::{ExposeSecret, SecretString};
 use server::sessions::{Decided, Elsewhere, Object};
-use std::sync::{Arc, Mutex};
+use std::sync::{
+    Arc, Mutex,
+    atomic::{AtomicUsize, Ordering},
+};
 use tokio::sync::watch;
 
 /// Knows one session, and the epoch that was counted last.
@@ -199,6 +202,35 @@ async fn a_session_from_another_projects_archive_fails_at_once() {
     let events = world.until_phase(&operator.uid, Phase::Failed).await;
     assert_eq!(events.len(), 6, "{:?}", told(&events));
     world.verify();
+}
+
+/// One is served at a time: who begins anew is not counted yet, and who goes on takes the place of the one before.
+#[tokio::test]
+async fn one_connection_lives() {
+    let operator = Operator::new();
+    let world = World::followed(operator.clone()).await;
+    operator.decide(&world, Phase::Creating, 1, Desired::Run).await;
+    let mut first = Fake::bound(&world.socket, "pod").await.unwrap();
+    let run = first.open_run().await.unwrap();
+    first.message(&run, "here").await.unwrap();
+    let mut second = Fake::dial(&world.socket, "pod").await.unwrap();
+    let refused = second.hello(None).await.unwrap_err();
+    assert!(refused.0.contains("not counted"), "{}", refused.0);
+    first.message(&run, "still here").await.unwrap();
+    let resume = Resume { epoch: Epoch(1), runner_seq: RunnerSeq(first.seq) };
+    let mut third = Fake::dial(&world.socket, "pod").await.unwrap();
+    third.hello(Some(resume)).await.unwrap();
+    third.seq = first.seq;
+    assert!(first.message(&run, "there are two of us").await.is_err());
+    third.message(&run, "I go on").await.unwrap();
+    let messages = AtomicUsize::new(0);
+    let third_message = |event: &Event| {
+        let is_one = matches!(event, Event::AssistantMessage(_));
+        is_one && messages.fetch_add(1, Ordering::Relaxed) == 2
+    };
+    let told = told(&world.until(&operator.uid, third_message).await);
+    assert_eq!(told.iter().filter(|told| *told == "bound 1").count(), 1, "{told:#?}");
+    assert!(told.iter().all(|told| !told.starts_with("lost")), "{told:#?}");
 }
 
 #[tokio::test]
