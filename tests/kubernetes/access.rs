@@ -122,6 +122,22 @@ async fn what_is_taken_away_is_gone_soon() -> anyhow::Result<()> {
     Ok(())
 }
 
+/// What the server follows may be behind; what is asked for by name is read with the caller's own token.
+#[tokio::test]
+async fn what_was_written_is_read() -> anyhow::Result<()> {
+    let project = Project::new("fresh")?;
+    let view = project.caller("view")?;
+    for name in ["one", "two", "three", "four", "five"] {
+        project.settings(serde_json::json!({"displayName": name}))?;
+        let read: Value = view.ask(Method::GET, "/settings").send().await?.error_for_status()?.json().await?;
+        assert_eq!(read["spec"]["displayName"], name, "{read}");
+    }
+    kubectl(&["-n", &project.name, "delete", "projectsettings", "--all"])?;
+    let read: Value = view.ask(Method::GET, "/settings").send().await?.error_for_status()?.json().await?;
+    assert!(read["spec"]["displayName"].is_null(), "{read}");
+    Ok(())
+}
+
 /// Routes of a session that is there: nobody is told so who may not see it, and nothing answers as if it were not there.
 #[tokio::test]
 async fn every_route_of_a_session_that_is_there() -> anyhow::Result<()> {

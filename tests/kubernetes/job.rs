@@ -33,6 +33,9 @@ async fn from_yaml() -> anyhow::Result<()> {
     let project = Project::new("yaml")?;
     project.settings(json!({"permissions": {"allowBypass": true}}))?;
     project.session("greet", json!({"prompt": "Greet me.", "permissionMode": "bypass"}))?;
+    // As a script waits for it.
+    let wait = ["wait", "--for=condition=Finished", "agenticsession/greet", "--timeout=180s"];
+    kubectl(&[&["-n", project.name.as_str()], &wait[..]].concat()).with_context(|| project.about("greet"))?;
     let object = project.reaches("greet", "Completed").await?;
     let status = &object["status"];
     assert!(status["num_turns"].as_u64() >= Some(3), "{status}");
@@ -44,6 +47,8 @@ async fn from_yaml() -> anyhow::Result<()> {
     let diff = caller.ask(Method::GET, "/agentic-sessions/greet/diff").send().await?.text().await?;
     assert!(diff.contains("+echo \"hello from $(pwd)\""), "{diff}");
     kubectl(&["-n", &project.name, "delete", "agenticsession", "greet"])?;
+    let read = caller.ask(Method::GET, "/agentic-sessions/greet").send().await?;
+    assert_eq!(read.status(), 404, "it is read where it is written");
     gone(&caller, "greet").await
 }
 

@@ -2,7 +2,7 @@
 //! account may do counts for nothing here.
 
 use futures::future::BoxFuture;
-use http::{HeaderMap, HeaderValue};
+use http::{HeaderMap, HeaderValue, header::AUTHORIZATION};
 use k8s_openapi::api::{
     authentication::v1::SelfSubjectReview,
     authorization::v1::{ResourceAttributes, SelfSubjectAccessReview, SelfSubjectAccessReviewSpec},
@@ -10,6 +10,7 @@ use k8s_openapi::api::{
 use kube::{
     Client, Config,
     api::{PostParams, Request},
+    client::Body,
     config::AuthInfo,
 };
 use secrecy::{ExposeSecret as _, SecretString};
@@ -31,8 +32,10 @@ use tokio::sync::Semaphore;
 
 /// How long an answer of the API server counts.
 const ANSWERED: Duration = Duration::from_secs(5);
-/// How long a caller's connections are kept after the last time that the token was reviewed.
+/// How long a token is known after the last time that it was reviewed.
 const KEPT: Duration = Duration::from_secs(60);
+/// Tokens that are known at once: whoever may make tokens can make many. The one that was reviewed the longest ago goes first.
+const AT_MOST: usize = 4096;
 /// Questions at once of tokens that nobody knows yet: anybody may send one.
 const AT_ONCE: usize = 32;
 /// The API server's own bound is far below it.
@@ -42,8 +45,7 @@ type Key = [u8; 32];
 
 /// Clients of the API server that act as callers.
 pub(crate) struct Clients {
-    /// How to reach the API server, as nobody.
-    config: Config,
+    /// The connections that all share.
     nobody: Client,
     known: Mutex<HashMap<Key, Known>>,
     /// For those that nobody knows yet.
@@ -51,7 +53,6 @@ pub(crate) struct Clients {
 }
 
 struct Known {
-    client: Client,
     /// When it was last found to be one.
     since: Instant,
     /// Who the API server says that it is.
@@ -64,12 +65,8 @@ impl Clients {
     /// When no client can be made of the configuration.
     pub(crate) fn new(mut config: Config) -> Result<Self, kube::Error> {
         config.auth_info = AuthInfo::default();
-        Ok(Self {
-            nobody: Client::try_from(config.clone())?,
-            config,
-            known: Mutex::default(),
-            asking: Semaphore::new(AT_ONCE),
-        })
+        let nobody = Client::try_from(config)?;
+        Ok(Self { nobody, known: Mutex::default(), asking: Semaphore::new(AT_ONCE) })
     }
 
     /// The API server, as this caller.
@@ -78,22 +75,14 @@ impl Clients {
     /// When the caller has no token of their own, or it cannot be sent.
     pub(crate) fn of(&self, caller: &Caller) -> Result<Client, Problem> {
         let token = caller.credential.as_deref().ok_or_else(|| unauthorized("this caller has no token"))?;
-        self.client(token)
-    }
-
-    fn client(&self, token: &SecretString) -> Result<Client, Problem> {
-        let key = key(token);
-        let mut known = self.known();
-        if let Some(known) = known.get(&key) {
-            return Ok(known.client.clone());
-        }
-        let mut config = self.config.clone();
-        config.auth_info.token = Some(token.clone());
-        let client = Client::try_from(config)
-            .map_err(|error| Problem::failed("the API server cannot be asked", &error))?;
-        let new = Known { client: client.clone(), since: Instant::now(), name: None, may: HashMap::new() };
-        known.insert(key, new);
-        Ok(client)
+        let authorization = authorization(token)?;
+        let shared = self.nobody.clone();
+        let service = tower::service_fn(move |mut request: http::Request<Body>| {
+            request.headers_mut().insert(AUTHORIZATION, authorization.clone());
+            let shared = shared.clone();
+            async move { shared.send(request).await }
+        });
+        Ok(Client::new(service, self.nobody.default_namespace()))
     }
 
     fn known(&self) -> MutexGuard<'_, HashMap<Key, Known>> {
@@ -119,11 +108,12 @@ impl Clients {
         drop(turn);
         let user = review.status.and_then(|status| status.user_info).and_then(|user| user.username);
         let name = user.ok_or_else(|| unauthorized("the cluster does not know whose token this is"))?;
-        self.client(token)?;
-        if let Some(known) = self.known().get_mut(&key) {
-            known.since = Instant::now();
-            known.name = Some((name.clone(), known.since));
-        }
+        let now = Instant::now();
+        let mut known = self.known();
+        make_room(&mut known, &key);
+        let one = known.entry(key).or_insert_with(|| Known { since: now, name: None, may: HashMap::new() });
+        one.since = now;
+        one.name = Some((name.clone(), now));
         Ok(name)
     }
 
@@ -159,14 +149,29 @@ impl Clients {
     {
         let cannot = |error: &(dyn Error + 'static)| Problem::failed("the API server cannot be asked", error);
         let body = serde_json::to_vec(review).map_err(|error| cannot(&error))?;
-        let mut value = HeaderValue::try_from(format!("Bearer {}", token.expose_secret()))
-            .map_err(|_| unauthorized("this is no bearer token"))?;
-        value.set_sensitive(true);
+        let authorization = authorization(token)?;
         let request = Request::new(R::url_path(&(), None)).create(&PostParams::default(), body);
         let mut request = request.map_err(|error| cannot(&error))?;
-        request.headers_mut().insert(http::header::AUTHORIZATION, value);
+        request.headers_mut().insert(AUTHORIZATION, authorization);
         self.nobody.request(request).await.map_err(|error| refused(&error))
     }
+}
+
+/// For one more.
+fn make_room(known: &mut HashMap<Key, Known>, key: &Key) {
+    if known.len() < AT_MOST || known.contains_key(key) {
+        return;
+    }
+    if let Some(oldest) = known.iter().min_by_key(|(_, known)| known.since).map(|(key, _)| *key) {
+        known.remove(&oldest);
+    }
+}
+
+fn authorization(token: &SecretString) -> Result<HeaderValue, Problem> {
+    let mut value = HeaderValue::try_from(format!("Bearer {}", token.expose_secret()))
+        .map_err(|_| unauthorized("this is no bearer token"))?;
+    value.set_sensitive(true);
+    Ok(value)
 }
 
 fn asked(access: &Access) -> SelfSubjectAccessReview {

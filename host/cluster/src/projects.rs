@@ -262,6 +262,13 @@ fn read(name: &ProjectName, object: &DynamicObject) -> Result<Project, String> {
     Ok(Project { name: name.clone(), settings, policy })
 }
 
+/// A project of which nobody wrote settings.
+fn unwritten(name: &ProjectName) -> Result<Project, SettingsError> {
+    let spec = ProjectSettingsSpec::default();
+    let policy = policy_of(spec.clone())?;
+    Ok(Project { name: name.clone(), settings: ProjectSettings::new(spec), policy })
+}
+
 fn said(error: kube::Error) -> SettingsError {
     let problem = crate::callers::refused(&error);
     if problem.status == 404 { SettingsError::NotFound } else { answered(problem) }
@@ -284,9 +291,26 @@ impl Projects for Namespaces {
             let path = format!("{name}/{}", project::NAME).into();
             return Err(SettingsError::Unreadable { path, why: why.clone() });
         }
-        let spec = ProjectSettingsSpec::default();
-        let policy = policy_of(spec.clone())?;
-        Ok(Arc::new(Project { name: name.clone(), settings: ProjectSettings::new(spec), policy }))
+        unwritten(name).map(Arc::new)
+    }
+
+    fn read<'a>(
+        &'a self,
+        caller: &'a Caller,
+        name: &'a ProjectName,
+    ) -> BoxFuture<'a, Result<Arc<Project>, SettingsError>> {
+        Box::pin(async move {
+            let in_force = self.get(name)?;
+            let api =
+                kinds::api(self.clients.of(caller).map_err(answered)?, name.as_str(), &kinds::settings());
+            let written = api.get_opt(project::NAME).await.map_err(said)?;
+            match written.map(|object| read(name, &object)) {
+                None => unwritten(name).map(Arc::new),
+                Some(Ok(project)) => Ok(Arc::new(project)),
+                // Not in force: the last valid ones are.
+                Some(Err(_)) => Ok(in_force),
+            }
+        })
     }
 
     fn list<'a>(&'a self, caller: &'a Caller) -> BoxFuture<'a, Result<Vec<ProjectName>, SettingsError>> {

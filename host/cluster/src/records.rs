@@ -17,10 +17,10 @@ use model::{
     plan::Desired,
 };
 use resources::session::OperatingMode;
-use serde_json::{Value, json};
+use serde_json::json;
 use server::{
     problem::Problem,
-    records::{Records, Refused},
+    records::{Record, Records, Refused},
     sessions::{Caller, NewSession, SessionError, SessionView, Sessions},
     settings::Projects as _,
 };
@@ -130,19 +130,29 @@ impl Records for Objects {
         self.refusals.of(project)
     }
 
-    fn look<'a>(
+    fn read<'a>(
         &'a self,
+        sessions: &'a Sessions,
         caller: &'a Caller,
         session: &'a SessionRef,
-    ) -> BoxFuture<'a, Result<Value, Problem>> {
+    ) -> BoxFuture<'a, Result<Record, Problem>> {
         Box::pin(async move {
             self.namespaces.get(&session.project)?;
             let kind = kinds::session();
             let api = kinds::lenient(self.clients.of(caller)?, session.project.as_str(), &kind);
             let found = api.get_opt(session.name.as_str()).await.map_err(|error| refused(&error))?;
             let Lenient(mut object) = found.ok_or(SessionError::NotFound)?;
+            match sessions.get(session).await {
+                // Its log is ahead of what the object says.
+                Ok(view) if object.metadata.uid.as_deref() == Some(view.record.uid.as_str()) => {
+                    return Ok(Record::Taken(Box::new(view)));
+                }
+                Ok(_) | Err(SessionError::NotFound) => {}
+                Err(error) => return Err(error.into()),
+            }
             object.metadata.managed_fields = None;
-            serde_json::to_value(&object).map_err(|error| Problem::internal(error.to_string()))
+            let object = serde_json::to_value(&object);
+            object.map(Record::Object).map_err(|error| Problem::internal(error.to_string()))
         })
     }
 

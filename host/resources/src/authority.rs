@@ -47,13 +47,14 @@ const fn row(
 }
 
 /// Each field that carries authority.
-pub static AUTHORITIES: [Authority; 21] = [
+pub static AUTHORITIES: [Authority; 22] = [
     row(SESSIONS, &["permissionMode"], Counts::Word("bypass"), "bypass-approvals"),
     row(SESSIONS, &["budget"], ANY, "set-budget"),
     row(SESSIONS, &["environmentVariables"], MAP, "set-environment"),
     row(SESSIONS, &["autoPushOnComplete"], FLAG, "auto-push"),
     row(SESSIONS, &["repos"], Counts::Entry("autoPush"), "auto-push"),
     row(SESSIONS, &["resourceOverrides", "priorityClass"], ANY, "set-priority"),
+    row(SESSIONS, &["resourceOverrides", "storageClass"], ANY, "set-placement"),
     row(SESSIONS, &["resources", "toolsImage"], ANY, "set-image"),
     row(SESSIONS, &["resources", "nodeSelector"], MAP, "set-placement"),
     row(SESSIONS, &["resources", "tolerations"], LIST, "set-placement"),
@@ -160,6 +161,7 @@ mod tests {
         made(json!({"resourceOverrides": {"priorityClass": "high"}}), &["set-priority"]);
         made(json!({"resources": {"cpu": 1, "gpu": 1, "nodeSelector": {}, "tolerations": []}}), &[]);
         made(json!({"resources": {"toolsImage": "i"}}), &["set-image"]);
+        made(json!({"resourceOverrides": {"storageClass": "fast"}}), &["set-placement"]);
         made(json!({"resources": {"nodeSelector": {"a": "b"}}}), &["set-placement"]);
         made(json!({"resources": {"tolerations": [{"operator": "Exists"}]}}), &["set-placement"]);
 
@@ -215,7 +217,7 @@ mod tests {
         decided(SESSIONS, &[], &session, &plain);
         let plain = ["cpu", "gpu", "memory", "runner", "storage"];
         decided(SESSIONS, &["resources"], &session["$defs"]["Resources"], &plain);
-        let plain = ["cpu", "memory", "storageClass"];
+        let plain = ["cpu", "memory"];
         decided(SESSIONS, &["resourceOverrides"], &session["$defs"]["ResourceOverrides"], &plain);
         let settings = schemars::schema_for!(crate::ProjectSettingsSpec).to_value();
         let plain = [

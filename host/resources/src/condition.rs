@@ -47,7 +47,20 @@ pub mod operator {
     pub const POD_SCHEDULED: &str = "PodScheduled";
     /// Both of its containers run; where not, the reason is the container's.
     pub const POD_STARTED: &str = "PodStarted";
-    pub const ALL: [&str; 4] = [ACCEPTED, POD_CREATED, POD_SCHEDULED, POD_STARTED];
+    /// It rests and will not go on by itself: the reason is `Completed`, `Stopped` or `Failed`. Always there.
+    pub const FINISHED: &str = "Finished";
+    /// Its runner is gone and its workspace kept.
+    pub const SUSPENDED: &str = "Suspended";
+    /// Its runner is on its way out: the reason is `Stopping` or `Suspending`.
+    pub const DRAINING: &str = "Draining";
+    /// A run is under way; `False`: it waits for a person. Absent while there is no run.
+    pub const WORKING: &str = "Working";
+    /// What a session's phase follows from: [`phase`](crate::session::phase).
+    pub const LIFE: [&str; 4] = [FINISHED, SUSPENDED, DRAINING, WORKING];
+    /// What its pod is at.
+    pub const POD: [&str; 3] = [POD_CREATED, POD_SCHEDULED, POD_STARTED];
+    pub const ALL: [&str; 8] =
+        [ACCEPTED, POD_CREATED, POD_SCHEDULED, POD_STARTED, FINISHED, SUSPENDED, DRAINING, WORKING];
 }
 
 /// Types of a session's conditions that the server writes: what its runner does.

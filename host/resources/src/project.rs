@@ -192,7 +192,10 @@ pub struct Grant {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema, ToSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct GroupAccess {
-    #[schemars(length(min = 1, max = 253))]
+    #[schemars(
+        length(min = 1, max = 253),
+        extend("x-kubernetes-validations" = [Rule::new(GROUP, A_GROUP)])
+    )]
     pub group_name: String,
     pub role: Role,
 }
@@ -207,6 +210,9 @@ pub enum Role {
 
 const BUDGET_ABOVE_MOST: &str =
     "is more than one session may cost: raise permissions.maxBudget, or lower this";
+const GROUP: &str = "!self.startsWith('system:') || self.startsWith('system:serviceaccounts:')";
+const A_GROUP: &str = "is the cluster's own and would let in whoever reaches it: name a group of your people, or the accounts of \
+                       a namespace with system:serviceaccounts:<namespace>";
 const A_HOST: &str = "must be a host in lower case, or host:port; no scheme, path or wildcard";
 
 /// About the object as a whole.
@@ -307,6 +313,11 @@ impl TryFrom<ProjectSettingsSpec> for ProjectPolicy {
                 (mcp_servers.is_some(), "mcpServers", "McpNotImplemented"),
             ],
         );
+        for (at, GroupAccess { group_name, .. }) in group_access.iter().enumerate() {
+            if group_name.starts_with("system:") && !group_name.starts_with("system:serviceaccounts:") {
+                problems.add(format!("spec.groupAccess[{at}].groupName"), A_GROUP);
+            }
+        }
         let mut money = |field: &str, dollars: Option<f64>| {
             dollars.and_then(|dollars| problems.take(field, MicroUsd::from_dollars(dollars)))
         };

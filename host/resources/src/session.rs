@@ -1,6 +1,7 @@
 //! AgenticSession: the established fields, in their older and in today's shape, and ours.
 
 mod accept;
+pub mod phase;
 pub mod placement;
 pub mod rules;
 pub mod status;

@@ -3,7 +3,7 @@
 
 use crate::{
     problem::Problem,
-    sessions::{Caller, Decided, NewSession, SessionError, SessionView, Sessions},
+    sessions::{Caller, Decided, NewSession, SessionView, Sessions},
 };
 use futures::future::BoxFuture;
 use model::{
@@ -24,7 +24,15 @@ pub struct Refused {
     pub decided: Decided,
 }
 
-/// What changes the record of a session at a caller's word.
+/// A session that is on record.
+pub enum Record {
+    /// It runs here.
+    Taken(Box<SessionView>),
+    /// It does not: the object as it is written.
+    Object(Value),
+}
+
+/// What reads and changes the record of a session at a caller's word.
 pub trait Records: Send + Sync + 'static {
     /// # Errors
     /// When the name is taken or the caller may not.
@@ -64,17 +72,16 @@ pub trait Records: Send + Sync + 'static {
         Vec::new()
     }
 
-    /// The record of a session that does not run here.
+    /// One session, as the caller finds it on record.
     ///
     /// # Errors
     /// When there is none or the caller may not.
-    fn look<'a>(
+    fn read<'a>(
         &'a self,
-        _caller: &'a Caller,
-        _session: &'a SessionRef,
-    ) -> BoxFuture<'a, Result<Value, Problem>> {
-        Box::pin(async { Err(SessionError::NotFound.into()) })
-    }
+        sessions: &'a Sessions,
+        caller: &'a Caller,
+        session: &'a SessionRef,
+    ) -> BoxFuture<'a, Result<Record, Problem>>;
 
     /// # Errors
     /// As [`Records::want`].
@@ -117,6 +124,15 @@ impl Records for InStore {
         _session: &'a SessionRef,
     ) -> BoxFuture<'a, Result<(), Problem>> {
         Box::pin(async { Ok(()) })
+    }
+
+    fn read<'a>(
+        &'a self,
+        sessions: &'a Sessions,
+        _caller: &'a Caller,
+        session: &'a SessionRef,
+    ) -> BoxFuture<'a, Result<Record, Problem>> {
+        Box::pin(async move { Ok(Record::Taken(Box::new(sessions.get(session).await?))) })
     }
 
     fn remove<'a>(

@@ -37,6 +37,18 @@ pub trait Projects: Send + Sync + 'static {
     /// When there is none, or its settings are not valid and never were.
     fn get(&self, name: &ProjectName) -> Result<Arc<Project>, SettingsError>;
 
+    /// The project as the caller finds it.
+    ///
+    /// # Errors
+    /// As [`Projects::get`], and when the caller may not.
+    fn read<'a>(
+        &'a self,
+        _caller: &'a Caller,
+        name: &'a ProjectName,
+    ) -> BoxFuture<'a, Result<Arc<Project>, SettingsError>> {
+        Box::pin(ready(self.get(name)))
+    }
+
     /// All projects that the caller may see, by name.
     ///
     /// # Errors

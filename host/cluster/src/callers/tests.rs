@@ -129,3 +129,34 @@ async fn what_was_answered_is_asked_again_in_time() {
     }
     assert!(clients.known().is_empty());
 }
+
+#[tokio::test]
+async fn a_client_acts_as_its_caller_over_connections_that_all_share() {
+    let (clients, asked) = api_server().await;
+    for name in ["ada", "bob"] {
+        let caller = caller(name, SecretString::from(name));
+        let api: kube::Api<SelfSubjectReview> = kube::Api::all(clients.of(&caller).unwrap());
+        api.create(&PostParams::default(), &SelfSubjectReview::default()).await.unwrap();
+        assert_eq!(taken(&asked), [("who", name.to_owned())]);
+    }
+    let eve = caller("eve", SecretString::from("eve"));
+    let api: kube::Api<SelfSubjectReview> = kube::Api::all(clients.of(&eve).unwrap());
+    let error = api.create(&PostParams::default(), &SelfSubjectReview::default()).await.unwrap_err();
+    assert_eq!(refused(&error).status, 401, "{error}");
+}
+
+#[test]
+fn so_many_tokens_are_known_at_once() {
+    let now = Instant::now();
+    let one = |age: u64| Known {
+        since: now.checked_sub(Duration::from_secs(age)).unwrap(),
+        name: None,
+        may: HashMap::new(),
+    };
+    let key = |n: usize| -> Key { Sha256::digest(n.to_le_bytes()).into() };
+    let mut known: HashMap<Key, Known> = (0..AT_MOST).map(|n| (key(n), one(u64::from(n == 7)))).collect();
+    make_room(&mut known, &key(3));
+    assert_eq!(known.len(), AT_MOST, "that one is there");
+    make_room(&mut known, &key(AT_MOST));
+    assert!(known.len() == AT_MOST - 1 && !known.contains_key(&key(7)), "the oldest went");
+}

@@ -94,9 +94,17 @@ pub(super) async fn say(
         "metadata": {"name": name, "namespace": namespace, "uid": uid, "annotations": {ANNOTATION: said.text}},
     });
     let params = PatchParams::apply(MANAGER).force();
-    Api::<ConfigMap>::namespaced(client.clone(), namespace)
+    let patched = Api::<ConfigMap>::namespaced(client.clone(), namespace)
         .patch_metadata(name, &params, &Patch::Apply(&body))
-        .await?;
+        .await;
+    match patched {
+        // Its other annotations leave no room: it will not be otherwise for being tried again.
+        Err(kube::Error::Api(answer)) if answer.code == 422 => {
+            let why = model::render::line(&answer.message.as_str().into(), WHY);
+            tracing::warn!(namespace, name, why, "a ConfigMap takes no verdict");
+        }
+        patched => drop(patched?),
+    }
     let event = event(namespace, name, uid, said);
     let told =
         Api::<Event>::namespaced(client.clone(), namespace).create(&PostParams::default(), &event).await;

@@ -9,8 +9,11 @@ use model::{
 };
 use resources::{
     Condition, ConditionStatus,
-    condition::operator::{POD_CREATED, POD_SCHEDULED, POD_STARTED},
-    session::status::{OperatorStatus, StoppedReason, Work},
+    condition::operator::{LIFE, POD, POD_CREATED},
+    session::{
+        phase,
+        status::{OperatorStatus, StoppedReason, Work},
+    },
 };
 
 const MESSAGE_CHARACTERS: usize = 2000;
@@ -27,17 +30,43 @@ pub(crate) struct Draft {
 
 impl Draft {
     pub(crate) fn of(view: &View, now: UnixMillis) -> Self {
-        Self {
+        let mut draft = Self {
             status: view.status.clone(),
             conditions: view.conditions.clone(),
             now,
             generation: view.generation,
             seq: view.work.as_ref().map(|work: &Work| work.seq),
+        };
+        match phase::phase(&draft.conditions) {
+            Some(phase) => draft.status.phase = Some(phase),
+            // A new one, or of an operator that said the phase alone.
+            None => draft.enter(view.status.phase.unwrap_or(Phase::Pending)),
         }
+        draft
     }
 
     pub(crate) fn phase(&self) -> Phase {
-        self.status.phase.unwrap_or(Phase::Pending)
+        phase::phase(&self.conditions).unwrap_or(Phase::Pending)
+    }
+
+    /// Says by conditions that it is in this phase.
+    fn enter(&mut self, phase: Phase) {
+        for (kind, status) in phase::aspects(phase) {
+            match status {
+                Some(status) => self.condition(kind, status, &phase.to_string(), ""),
+                None => self.conditions.retain(|one| one.kind != kind),
+            }
+        }
+        match phase {
+            Phase::Creating => self.condition(POD_CREATED, ConditionStatus::True, "Created", ""),
+            // What was made is gone, or on its way out.
+            Phase::Pending => {
+                let made = |one: &Condition| one.kind == POD_CREATED && one.status == ConditionStatus::True;
+                self.conditions.retain(|one| !made(one));
+            }
+            _ => {}
+        }
+        self.status.phase = Some(self.phase());
     }
 
     /// Moves the life cycle on; `false` where the trigger means nothing in this phase.
@@ -47,8 +76,8 @@ impl Draft {
             tracing::debug!(%from, ?trigger, "means nothing in this phase");
             return false;
         };
+        self.enter(phase);
         let status = &mut self.status;
-        status.phase = Some(phase);
         // Only what is decided about the phase is decided by the log: see `word::is_woken`.
         status.observed_work = self.seq;
         // Anew also where one that slept is stopped: how long it is kept counts from there.
@@ -113,7 +142,7 @@ impl Draft {
         match self.conditions.iter_mut().find(|one| one.kind == condition.kind) {
             Some(before) => {
                 // What a pod is at does not depend on the specification: the same word again is no news.
-                let about_pod = of_pod(&condition.kind);
+                let about_pod = POD.contains(&condition.kind.as_str());
                 let generation = if about_pod && says_the_same(before, &condition) {
                     before.observed_generation
                 } else {
@@ -134,21 +163,20 @@ impl Draft {
     }
 
     /// Whether anybody would want to know at once. That a pod was created, found its node and started goes along with the
-    /// next word: each would be a write, and the phase says as much.
+    /// next word: each would be a write, and the phase says as much. What the phase follows from changes with it.
     pub(crate) fn is_news(&self, view: &View) -> bool {
         self.status != view.status || loud(&self.conditions) != loud(&view.conditions)
     }
 }
 
 fn loud(conditions: &[Condition]) -> Vec<&Condition> {
-    let mut loud: Vec<_> =
-        conditions.iter().filter(|one| !of_pod(&one.kind) || one.status == ConditionStatus::False).collect();
+    let is_quiet = |one: &Condition| {
+        let kind = one.kind.as_str();
+        LIFE.contains(&kind) || POD.contains(&kind) && one.status != ConditionStatus::False
+    };
+    let mut loud: Vec<_> = conditions.iter().filter(|one| !is_quiet(one)).collect();
     loud.sort_by(|one, other| one.kind.cmp(&other.kind));
     loud
-}
-
-fn of_pod(kind: &str) -> bool {
-    [POD_CREATED, POD_SCHEDULED, POD_STARTED].contains(&kind)
 }
 
 fn says_the_same(one: &Condition, other: &Condition) -> bool {

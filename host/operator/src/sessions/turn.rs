@@ -113,7 +113,6 @@ impl<'a> Turn<'a> {
         status.pod_name = Some(pod.name.clone());
         status.pod_uid = Some(pod.uid.clone());
         status.pod_restarts = (pod.restarts > 0).then_some(pod.restarts);
-        self.draft.condition(POD_CREATED, ConditionStatus::True, "Created", "");
         self.draft.retain(|one| one.kind != POD_STARTED);
         self.draft.step(Trigger::RunnerStarted, &Reason::RunnerStarting, "");
         self.facts.pods.retain(|one| one.uid != pod.uid);
@@ -140,7 +139,6 @@ impl<'a> Turn<'a> {
         let Facts { view, judged, now, .. } = &self.facts;
         let (draft, now) = (&mut self.draft, *now);
         draft.status.observed_generation = view.generation;
-        draft.status.phase.get_or_insert(Phase::Pending);
         let accepted = judged.wish.as_ref().map(|wish| &wish.accepted);
         let warnings: Vec<Condition> = accepted
             .into_iter()

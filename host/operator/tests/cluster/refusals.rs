@@ -63,6 +63,16 @@ fn wrong_sessions() {
         "a name is made of A-Z, a-z, 0-9 and '_'",
     );
     refused(json!({"prompt": "a", "plugins": ["linter"]}), "such as acme.linter");
+    for class in ["system-node-critical", "vteam-system"] {
+        refused(
+            json!({"prompt": "a", "resourceOverrides": {"priorityClass": class}}),
+            "is what the cluster or vteam itself runs by: name a PriorityClass that was made for sessions",
+        );
+    }
+    refused(
+        json!({"prompt": "a", "resources": {"gpu": {"count": 1, "resource": "node-role.kubernetes.io/control-plane"}}}),
+        "must be an extended resource, such as nvidia.com/gpu",
+    );
     refused(
         json!({"prompt": "a", "repos": [{"branch": "main"}]}),
         "spec.repos[0]: Required value: write url (or input.url",
@@ -117,6 +127,10 @@ fn wrong_settings_and_workflows() {
     refused(
         json!({"defaults": {"budget": 9}, "permissions": {"maxBudget": 5}}),
         "spec.defaults.budget: Invalid value: is more than one session may cost",
+    );
+    refused(
+        json!({"groupAccess": [{"groupName": "system:unauthenticated", "role": "view"}]}),
+        r#"spec.groupAccess[0].groupName: Invalid value: "system:unauthenticated": is the cluster's own"#,
     );
     refused(
         json!({"groupAccess": [{"groupName": "g", "role": "owner"}]}),

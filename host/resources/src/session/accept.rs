@@ -1,7 +1,8 @@
 //! The one conversion of a specification into what is enforced.
 
 use super::{
-    AgenticSessionSpec, LlmSettings, Mode, OperatingMode, Posted, Workspace, placement::RUNNER_MEMORY_BYTES,
+    AgenticSessionSpec, LlmSettings, Mode, OperatingMode, Posted, Workspace,
+    placement::{self, RUNNER_MEMORY_BYTES, ResourceOverrides},
     rules,
 };
 use crate::{
@@ -169,6 +170,13 @@ fn amounts(spec: &AgenticSessionSpec, problems: &mut Problems) {
         .is_some_and(|memory| memory.units() < RUNNER_MEMORY_BYTES)
     {
         problems.add("spec.resources.runner.memory", "must be 128Mi at least");
+    }
+    if spec.resource_overrides.as_ref().is_some_and(ResourceOverrides::is_of_the_system) {
+        problems.add("spec.resourceOverrides.priorityClass", placement::A_PRIORITY);
+    }
+    let gpu = spec.resources.as_ref().and_then(|resources| resources.gpu.as_ref());
+    if gpu.is_some_and(placement::Gpu::is_of_the_cluster) {
+        problems.add("spec.resources.gpu.resource", placement::AN_EXTENDED);
     }
     let (Some(one), Some(other)) = (&spec.resources, &spec.resource_overrides) else { return };
     for (amount, twice) in [

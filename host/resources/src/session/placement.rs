@@ -20,9 +20,12 @@ pub struct ResourceOverrides {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 253))]
     pub storage_class: Option<String>,
-    /// PriorityClass of the pod.
+    /// PriorityClass of the pod: none of those that the cluster and vteam itself run by.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schemars(length(min = 1, max = 253))]
+    #[schemars(
+        length(min = 1, max = 253),
+        extend("x-kubernetes-validations" = [rules::Rule::new(PRIORITY, A_PRIORITY)])
+    )]
     pub priority_class: Option<String>,
 }
 
@@ -82,7 +85,11 @@ pub struct Gpu {
     pub count: u32,
     /// The extended resource; `nvidia.com/gpu` where absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(max = 317), regex(pattern = r"^[a-z0-9.-]+/[A-Za-z0-9_.-]+$"))]
+    #[schemars(
+        length(max = 317),
+        regex(pattern = r"^[a-z0-9.-]+/[A-Za-z0-9_.-]+$"),
+        extend("x-kubernetes-validations" = [rules::Rule::new(EXTENDED, AN_EXTENDED)])
+    )]
     pub resource: Option<String>,
     /// Which product, as the node's label `<domain of the resource>/gpu.product` says it, such as `NVIDIA-L4`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -93,7 +100,28 @@ pub struct Gpu {
     pub memory: Option<Quantity>,
 }
 
+const PRIORITY: &str = "!self.startsWith('system-') && self != 'vteam-system'";
+pub(crate) const A_PRIORITY: &str =
+    "is what the cluster or vteam itself runs by: name a PriorityClass that was made for sessions";
+const EXTENDED: &str =
+    "!self.split('/')[0].endsWith('.kubernetes.io') && self.split('/')[0] != 'kubernetes.io'";
+pub(crate) const AN_EXTENDED: &str =
+    "must be an extended resource, such as nvidia.com/gpu: names of kubernetes.io are the cluster's own";
+
+impl ResourceOverrides {
+    /// A class that would take the place of what runs all the others.
+    pub(crate) fn is_of_the_system(&self) -> bool {
+        self.priority_class.as_deref().is_some_and(|one| one.starts_with("system-") || one == "vteam-system")
+    }
+}
+
 impl Gpu {
+    /// Whether its name is the cluster's: a taint of that name is no device's.
+    pub(crate) fn is_of_the_cluster(&self) -> bool {
+        let domain = self.extended().split('/').next().unwrap_or_default();
+        domain == "kubernetes.io" || domain.ends_with(".kubernetes.io")
+    }
+
     /// The extended resource.
     #[must_use]
     pub fn extended(&self) -> &str {

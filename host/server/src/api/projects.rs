@@ -62,9 +62,10 @@ pub(crate) async fn create(
     responses((status = 200, body = Object), (status = 404, body = Problem)))]
 pub(crate) async fn get(
     State(api): State<Api>,
+    Extension(caller): Extension<Caller>,
     Path(path): Path<ProjectPath>,
 ) -> Result<Json<Value>, Problem> {
-    Ok(Json(shown(&*api.projects.get(&path.project)?)))
+    Ok(Json(shown(&*api.projects.read(&caller, &path.project).await?)))
 }
 
 /// Forgets a project that has no sessions.
@@ -88,9 +89,10 @@ pub(crate) async fn remove(
     responses((status = 200, body = ProjectSettings), (status = 404, body = Problem)))]
 pub(crate) async fn settings(
     State(api): State<Api>,
+    Extension(caller): Extension<Caller>,
     Path(path): Path<ProjectPath>,
 ) -> Result<Json<Value>, Problem> {
-    let project = api.projects.get(&path.project)?;
+    let project = api.projects.read(&caller, &path.project).await?;
     Ok(Json(with_status(&project)?))
 }
 

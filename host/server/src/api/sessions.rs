@@ -9,8 +9,8 @@ use super::{
 use crate::{
     access, audit,
     problem::Problem,
-    records::Refused,
-    sessions::{Caller, NewSession, SessionError, SessionView},
+    records::{Record, Refused},
+    sessions::{Caller, NewSession, SessionView},
     settings::Project,
 };
 use axum::{Extension, Json, extract::State, http::StatusCode};
@@ -192,11 +192,10 @@ pub(crate) async fn get(
     Extension(caller): Extension<Caller>,
     Session(session): Session,
 ) -> Result<Json<Value>, Problem> {
-    match api.sessions.get(&session).await {
-        Ok(view) => Ok(Json(view::session(&view))),
-        Err(SessionError::NotFound) => Ok(Json(api.records.look(&caller, &session).await?)),
-        Err(error) => Err(error.into()),
-    }
+    Ok(Json(match api.records.read(&api.sessions, &caller, &session).await? {
+        Record::Taken(view) => view::session(&view),
+        Record::Object(object) => object,
+    }))
 }
 
 /// Ends the session's runner and removes everything of it.

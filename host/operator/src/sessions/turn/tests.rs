@@ -144,16 +144,18 @@ impl World {
     }
 }
 
-/// What is written says one thing: each phase is what its conditions give. Held in every turn of every test here.
+/// What is written says one thing: the phase follows from the conditions, and they from what was done. Held in every turn of every
+/// test here.
 fn rests_on_its_conditions(draft: &Draft) {
-    let phase = draft.phase();
+    let phase = resources::session::phase::phase(&draft.conditions).expect("each says where it is");
+    assert_eq!(draft.status.phase, Some(phase));
     let says = |kind: &str, status| draft.find(kind).is_some_and(|one| one.status == status);
     let (yes, no) = (|kind| says(kind, ConditionStatus::True), |kind| says(kind, ConditionStatus::False));
     let accepted = draft.find(ACCEPTED).expect("each was judged");
     assert_eq!(accepted.observed_generation, Some(1), "by the specification as it is");
     let holds = match phase {
         // Nothing was made, or what was made is gone or on its way out.
-        Phase::Pending => !yes(POD_CREATED) || draft.status.epoch.is_some(),
+        Phase::Pending => !yes(POD_CREATED),
         Phase::Creating | Phase::Running | Phase::Waiting => {
             yes(POD_CREATED) && draft.status.pod_uid.is_some() && accepted.reason != "Malformed"
         }
@@ -630,4 +632,23 @@ fn edits_hold_at_once() {
     world.turn();
     world.spec["ttlSecondsAfterFinished"] = json!(1);
     assert!(world.turn().outcome.remove);
+}
+
+#[test]
+fn the_phase_is_what_the_conditions_say() {
+    // An operator that said the phase alone, one that says both, and somebody who wrote over what it said.
+    let finished = |status: &str, reason: &str| {
+        json!([{"type": "Finished", "status": status, "reason": reason, "message": "",
+            "lastTransitionTime": "2026-01-01T00:00:00Z"}])
+    };
+    let check = |phase: &str, conditions: Value, expected: Phase| {
+        let status =
+            json!({"phase": phase, "completionTime": "2026-01-01T00:00:00Z", "conditions": conditions});
+        let done = World::new(json!({"prompt": "a", "operatingMode": "Stopped"}), status).turn();
+        assert_eq!(done.phase, expected, "{phase} {:?}", done.outcome);
+    };
+    check("Completed", json!([]), Phase::Completed);
+    check("Completed", finished("True", "Completed"), Phase::Completed);
+    check("Completed", finished("True", "Failed"), Phase::Failed);
+    check("Running", finished("True", "Completed"), Phase::Completed);
 }

@@ -40,6 +40,18 @@ fn it_makes_no_pod_but_a_runners() {
     }
     check(shape, with(&made, "/spec/nodeName", json!("control-plane")));
     check(shape, with(&made, "/spec/securityContext", json!({})));
+    check(shape, with(&made, "/spec/shareProcessNamespace", json!(true)));
+    let node =
+        json!({"matchFields": [{"key": "metadata.name", "operator": "In", "values": ["control-plane"]}]});
+    let affinity = json!({"nodeAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": {"nodeSelectorTerms": [node]}}});
+    check(shape, with(&made, "/spec/affinity", affinity));
+    for (field, value) in
+        [("runAsGroup", json!(0)), ("fsGroup", json!(0)), ("supplementalGroups", json!([0]))]
+    {
+        check(shape, with(&made, &format!("/spec/securityContext/{field}"), value));
+    }
+    // Names of no class are refused for that; these are there.
+    check(shape, with(&made, "/spec/priorityClassName", json!("system-node-critical")));
     let sysctls = json!([{"name": "kernel.shm_rmid_forced", "value": "1"}]);
     check(shape, with(&made, "/spec/securityContext/sysctls", sysctls));
     check(shape, with(&made, "/spec/securityContext/runAsUser", json!(0)));
@@ -68,6 +80,15 @@ fn it_makes_no_pod_but_a_runners() {
         let bold = json!({"name": "c", "image": "i", "securityContext": {"runAsUser": 0}});
         third["spec"][list].as_array_mut().unwrap().push(bold);
         check(bare, third);
+    }
+
+    let asked = "have nothing but themselves asked";
+    for (probe, how) in [
+        ("livenessProbe", json!({"httpGet": {"host": "10.0.0.1", "port": 80}})),
+        ("readinessProbe", json!({"tcpSocket": {"host": "10.0.0.1", "port": 80}})),
+        ("lifecycle", json!({"preStop": {"httpGet": {"host": "10.0.0.1", "port": 80}}})),
+    ] {
+        check(asked, container(probe, how));
     }
 
     let empty = "are empty folders, its session's claim, and a token";
@@ -103,6 +124,8 @@ fn it_makes_no_claim_account_or_binding_but_its_own() {
     check("begins empty", claims::of_session(json!({"volumeName": "theirs"})));
     let source = json!({"kind": "PersistentVolumeClaim", "name": "theirs"});
     check("begins empty", claims::of_session(json!({"dataSource": source})));
+    check("begins empty", claims::of_session(json!({"selector": {"matchLabels": {"a": "theirs"}}})));
+    check("begins empty", claims::of_session(json!({"volumeMode": "Block"})));
     operator.creates(&claims::of_session(json!({})));
 
     let account = Project::runners_account();
@@ -121,11 +144,16 @@ fn it_makes_no_claim_account_or_binding_but_its_own() {
         "metadata": {"name": "vteam-edit-1", "labels": {"vteam.ambient-code/group-access": "true"}, "ownerReferences": [owner]},
         "roleRef": {"apiGroup": group, "kind": "ClusterRole", "name": "vteam-edit"},
         "subjects": [{"apiGroup": group, "kind": "Group", "name": "g"}]});
-    let (label, groups) = ("carry the label", "are of groups, to vteam's three roles");
+    let (label, groups) =
+        ("carry the label", "are of groups of people or of a namespace's accounts, to vteam's three roles");
     check(label, with(&binding, "/metadata/labels", json!({})));
     check(groups, with(&binding, "/metadata/ownerReferences", json!([])));
     let account = json!([{"kind": "ServiceAccount", "name": "vteam-operator", "namespace": "vteam-system"}]);
     check(groups, with(&binding, "/subjects", account));
+    for name in ["system:unauthenticated", "system:authenticated", "system:masters"] {
+        let everybody = json!([{"apiGroup": group, "kind": "Group", "name": name}]);
+        check(groups, with(&binding, "/subjects", everybody));
+    }
     operator.creates(&binding);
     let theirs = project.person("lord");
     theirs.creates(&with(&with(&binding, "/metadata/labels", json!({})), "/metadata/name", json!("theirs")));
