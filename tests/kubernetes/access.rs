@@ -138,6 +138,18 @@ async fn what_was_written_is_read() -> anyhow::Result<()> {
     Ok(())
 }
 
+/// Not by a connection that breaks while they are still sending.
+#[tokio::test]
+async fn who_may_not_upload_is_told_so() -> anyhow::Result<()> {
+    let project = Project::new("upload")?;
+    let view = project.caller("view")?;
+    for _ in 0..8 {
+        let sent = view.ask(Method::PUT, "/archives").body(vec![0; 5 << 20]).send().await?;
+        assert_eq!(sent.status(), 403);
+    }
+    Ok(())
+}
+
 /// Routes of a session that is there: nobody is told so who may not see it, and nothing answers as if it were not there.
 #[tokio::test]
 async fn every_route_of_a_session_that_is_there() -> anyhow::Result<()> {

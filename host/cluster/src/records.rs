@@ -16,8 +16,8 @@ use model::{
     id::{ProjectName, SessionRef},
     plan::Desired,
 };
-use resources::session::OperatingMode;
-use serde_json::json;
+use resources::{condition, session::OperatingMode};
+use serde_json::{Value, json};
 use server::{
     problem::Problem,
     records::{Record, Records, Refused},
@@ -91,6 +91,14 @@ impl Objects {
     }
 }
 
+/// The conditions that are fields without effect: whatever is no type of a writer's own.
+fn warnings(object: &DynamicObject) -> Vec<Value> {
+    let conditions = object.data.pointer("/status/conditions").and_then(Value::as_array);
+    let own = |kind: &str| condition::operator::ALL.contains(&kind) || condition::server::ALL.contains(&kind);
+    let told = conditions.into_iter().flatten();
+    told.filter(|one| one["type"].as_str().is_some_and(|kind| !own(kind))).cloned().collect()
+}
+
 impl Records for Objects {
     fn create<'a>(
         &'a self,
@@ -145,7 +153,7 @@ impl Records for Objects {
             match sessions.get(session).await {
                 // Its log is ahead of what the object says.
                 Ok(view) if object.metadata.uid.as_deref() == Some(view.record.uid.as_str()) => {
-                    return Ok(Record::Taken(Box::new(view)));
+                    return Ok(Record::Taken(Box::new(view), warnings(&object)));
                 }
                 Ok(_) | Err(SessionError::NotFound) => {}
                 Err(error) => return Err(error.into()),

@@ -138,6 +138,20 @@ impl Toolbox {
 }
 
 impl Tool {
+    /// Why a call failed, with what it was not given: a tool that finds no folder cannot know that it was kept from it.
+    #[must_use]
+    pub fn explained(&self, message: &str) -> String {
+        let missing: Vec<&str> =
+            self.declared.effects.difference(&self.grants).map(|effect| effect.as_str()).collect();
+        if missing.is_empty() {
+            return message.to_owned();
+        }
+        let (id, missing) = (&self.bound.binding.id, missing.join(", "));
+        format!(
+            "{message}\n(not granted to the plugin {id}: {missing}. Somebody may look at what it asks for: vteam plugins approve {id})"
+        )
+    }
+
     /// Whether a call of it leaves anything behind that a repetition would double.
     #[must_use]
     pub fn has_effects(&self) -> bool {

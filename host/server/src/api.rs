@@ -24,6 +24,7 @@ use crate::{
 };
 use axum::{
     Router,
+    body::Body,
     extract::{DefaultBodyLimit, MatchedPath, Request, State},
     http::{HeaderMap, HeaderValue, StatusCode, header},
     middleware::{Next, from_fn, from_fn_with_state},
@@ -35,6 +36,7 @@ use protocol::control::RequestError;
 use std::{sync::Arc, time::Duration};
 use store::{BlobError, StoreError};
 use telemetry::{Health, Metrics, Shutdown};
+use tokio::time::timeout;
 use utoipa::openapi::OpenApi;
 use utoipa_axum::{router::OpenApiRouter, routes};
 
@@ -44,6 +46,9 @@ const DOCUMENT_BYTES: usize = 2 << 20;
 const UPLOAD_BYTES: usize = protocol::http::MAX_BLOB_BYTES;
 /// How long the answer to a request may take to begin.
 const DEADLINE: Duration = Duration::from_secs(120);
+/// Of a request that is refused, so much is read before the answer, and for so long.
+const DRAINED_BYTES: usize = 16 << 20;
+const DRAINED_WITHIN: Duration = Duration::from_secs(5);
 
 /// What the API acts on.
 pub struct Parts {
@@ -172,10 +177,26 @@ async fn admit(State(api): State<Api>, mut request: Request, next: Next) -> Resp
                 None => response,
             }
         }
-        Err(problem) => problem.into_response(),
+        Err(problem) => {
+            // Whoever is still sending would find the connection closed, and not the answer. A stranger may.
+            if problem.status != StatusCode::UNAUTHORIZED {
+                drop(timeout(DRAINED_WITHIN, drained(request.into_body())).await);
+            }
+            problem.into_response()
+        }
     };
     record.answered(&response);
     response
+}
+
+async fn drained(body: Body) {
+    let (mut parts, mut left) = (body.into_data_stream(), DRAINED_BYTES);
+    while let Some(Ok(part)) = parts.next().await {
+        left = left.saturating_sub(part.len());
+        if left == 0 {
+            return;
+        }
+    }
 }
 
 async fn admitted(

@@ -26,8 +26,8 @@ pub struct Refused {
 
 /// A session that is on record.
 pub enum Record {
-    /// It runs here.
-    Taken(Box<SessionView>),
+    /// It runs here; with what its object warns of and only whoever makes its pods knows.
+    Taken(Box<SessionView>, Vec<Value>),
     /// It does not: the object as it is written.
     Object(Value),
 }
@@ -132,7 +132,7 @@ impl Records for InStore {
         _caller: &'a Caller,
         session: &'a SessionRef,
     ) -> BoxFuture<'a, Result<Record, Problem>> {
-        Box::pin(async move { Ok(Record::Taken(Box::new(sessions.get(session).await?))) })
+        Box::pin(async move { Ok(Record::Taken(Box::new(sessions.get(session).await?), vec![])) })
     }
 
     fn remove<'a>(

@@ -93,6 +93,12 @@ impl SessionState {
         self.pod.is_some() || !self.pins.is_empty()
     }
 
+    /// A run is unfinished or a message waits.
+    #[must_use]
+    pub fn has_work(&self) -> bool {
+        self.run.is_some() || !self.queue.is_empty()
+    }
+
     /// When its rest began, for a settled one; else its last change.
     #[must_use]
     pub fn rests_since(&self) -> UnixMillis {

@@ -114,6 +114,10 @@ fn wish(posted: &Posted, policy: &ProjectPolicy) -> Result<Wish, String> {
         );
         wish.accepted.warnings.push(Warning { reason: "StorageLimited".to_owned(), message: message.into() });
     }
+    if wish.overrides.storage_class.is_some() && !wish.accepted.persistent {
+        let message = "resourceOverrides.storageClass has no effect without workspace.persistent".into();
+        wish.accepted.warnings.push(Warning { reason: "StorageClassUnused".to_owned(), message });
+    }
     Ok(wish)
 }
 

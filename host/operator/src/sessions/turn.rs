@@ -147,10 +147,11 @@ impl<'a> Turn<'a> {
             .collect();
         draft.retain(|one| ALL.contains(&one.kind.as_str()) || warnings.iter().any(|w| w.kind == one.kind));
         warnings.iter().for_each(|warning| draft.adopt(warning));
-        if let Some(accepted) = accepted {
+        let fresh = draft.status.epoch.is_none();
+        // Who works in it stays, whatever the project's default becomes.
+        if let Some(accepted) = accepted.filter(|_| fresh) {
             draft.status.persona = accepted.persona.as_ref().map(ToString::to_string);
         }
-        let fresh = draft.status.epoch.is_none();
         match &judged.verdict {
             Verdict::Accepted => {
                 draft.condition(ACCEPTED, ConditionStatus::True, "Accepted", "");

@@ -166,7 +166,9 @@ impl Agent {
                 let done = Outcome { outcome: CallOutcome::Done, content, observations };
                 Some(self.apply(attempt, staged, done, waited).await)
             }
-            CallEnd::Refused(error) => Some(Outcome::failed(error.blame(), error.message().raw())),
+            CallEnd::Refused(error) => {
+                Some(Outcome::failed(error.blame(), attempt.tool.explained(error.message().raw())))
+            }
             CallEnd::Failed(failure) => Some(Outcome::failed(failure.blame, failure.message)),
             CallEnd::NeedsInput { request, state } => {
                 let answer = self.question(attempt, request, waited).await?;

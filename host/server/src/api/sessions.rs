@@ -193,7 +193,14 @@ pub(crate) async fn get(
     Session(session): Session,
 ) -> Result<Json<Value>, Problem> {
     Ok(Json(match api.records.read(&api.sessions, &caller, &session).await? {
-        Record::Taken(view) => view::session(&view),
+        Record::Taken(view, warnings) => {
+            let mut shown = view::session(&view);
+            if let Some(Value::Array(conditions)) = shown.pointer_mut("/status/conditions") {
+                let told: Vec<Value> = conditions.iter().map(|one| one["type"].clone()).collect();
+                conditions.extend(warnings.into_iter().filter(|one| !told.contains(&one["type"])));
+            }
+            shown
+        }
         Record::Object(object) => object,
     }))
 }
@@ -228,15 +235,20 @@ pub(crate) async fn stop(
     steered(api.records.want(&api.sessions, &caller, &session, Desired::Stop).await?)
 }
 
-/// Goes on with what a stopped session had left to do.
+/// Goes on with what a stopped session had left to do: 202. One that ended and has nothing left stays as it is: 200.
 #[utoipa::path(post, path = "/api/projects/{project}/agentic-sessions/{session}/start", tag = "sessions",
     params(("project" = String, Path), ("session" = String, Path)),
-    responses((status = 202, body = AgenticSession), (status = 404, body = Problem), (status = 409, body = Problem)))]
+    responses((status = 200, body = AgenticSession), (status = 202, body = AgenticSession), (status = 404, body = Problem), (status = 409, body = Problem)))]
 pub(crate) async fn start(
     State(api): State<Api>,
     Extension(caller): Extension<Caller>,
     Session(session): Session,
 ) -> Result<(StatusCode, Json<Value>), Problem> {
+    let before = api.sessions.get(&session).await?;
+    let state = &before.record.state;
+    if matches!(state.phase, Phase::Completed | Phase::Failed) && !state.has_work() {
+        return Ok((StatusCode::OK, Json(view::session(&before))));
+    }
     steered(api.records.want(&api.sessions, &caller, &session, Desired::Run).await?)
 }
 

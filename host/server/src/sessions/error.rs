@@ -35,7 +35,10 @@ pub enum FilesError {
     #[error(transparent)]
     Session(#[from] SessionError),
     /// The session has no runner, and its last snapshot does not hold this.
-    #[error("the session is asleep: send it a message to wake it, then ask again")]
+    #[error(
+        "the session is asleep and left nothing of this: send it a message to wake it, then ask again (one whose workspace went \
+         with its pod cannot be woken)"
+    )]
     NotAwake,
     #[error(transparent)]
     Request(#[from] RequestError),

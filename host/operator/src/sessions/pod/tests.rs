@@ -87,12 +87,16 @@ fn a_project_may_name_the_image_for_programs() {
 
 #[test]
 fn what_is_cut_is_said() {
-    let warned = |storage: &str| {
-        let (_, wish) = judged(json!({"prompt": "a", "resources": {"storage": storage}}));
-        wish.accepted.warnings.into_iter().map(|warning| warning.reason).collect::<Vec<_>>()
+    let check = |spec: Value, expected: &[&str]| {
+        let (_, wish) = judged(spec);
+        let warned: Vec<_> = wish.accepted.warnings.into_iter().map(|warning| warning.reason).collect();
+        assert_eq!(warned, expected);
     };
-    assert_eq!(warned("1Ti"), ["StorageLimited"]);
-    assert_eq!(warned("1Gi"), [""; 0]);
+    check(json!({"prompt": "a", "resources": {"storage": "1Ti"}}), &["StorageLimited"]);
+    check(json!({"prompt": "a", "resources": {"storage": "1Gi"}}), &[]);
+    let class = json!({"storageClass": "fast"});
+    check(json!({"prompt": "a", "resourceOverrides": class}), &["StorageClassUnused"]);
+    check(json!({"prompt": "a", "resourceOverrides": class, "workspace": {"persistent": true}}), &[]);
 }
 
 #[test]

@@ -652,3 +652,15 @@ fn the_phase_is_what_the_conditions_say() {
     check("Completed", finished("True", "Failed"), Phase::Failed);
     check("Running", finished("True", "Completed"), Phase::Completed);
 }
+
+#[test]
+fn who_works_stays_whatever_the_default_becomes() {
+    let mut world = World::new(json!({"prompt": "a"}), json!({}));
+    let default = |world: &mut World, persona: &str| {
+        world.policy = serde_json::from_value(json!({"defaults": {"persona": persona}})).unwrap();
+        world.turn();
+        world.status["persona"].as_str().unwrap_or_default().to_owned()
+    };
+    assert_eq!(default(&mut world, "CRITIC"), "CRITIC");
+    assert_eq!(default(&mut world, "STAFF_ENGINEER"), "CRITIC");
+}

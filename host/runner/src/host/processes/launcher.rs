@@ -32,6 +32,9 @@ use tokio::{
 const REMEMBERED: usize = 64;
 /// How long a program waits for a launcher that starts.
 const ARRIVAL: Duration = Duration::from_secs(30);
+/// How long a launcher is gone before what ran in it has ended. A pod that is deleted loses it first: the session then hears that it is to
+/// end, and does not begin another turn on the news of a program that was killed.
+const GONE: Duration = Duration::from_millis(500);
 const FIRST_PAUSE: Duration = Duration::from_millis(10);
 const LONGEST_PAUSE: Duration = Duration::from_millis(500);
 
@@ -152,15 +155,18 @@ impl Launcher {
                 spoke = true;
             };
             tracing::info!(error = &broken as &dyn std::error::Error, "{ENDED}");
-            launcher.end();
+            launcher.end().await;
             spoke
         }
     }
 
     /// The connection is gone, and with it what ran.
-    fn end(&self) {
+    async fn end(&self) {
         self.0.to.send_replace(None);
         self.0.programs.send_replace(None);
+        if self.0.redials {
+            sleep(GONE).await;
+        }
         let why = if self.0.redials { RESTARTED } else { ENDED };
         for running in self.running().values() {
             running.change(|state| match state.sort {

@@ -112,7 +112,7 @@ impl Actor {
     pub(super) fn report(&mut self) {
         let Life::Followed(elsewhere) = &self.registry.life else { return };
         let state = &self.record.state;
-        let has_work = state.run.is_some() || !state.queue.is_empty();
+        let has_work = state.has_work();
         let first = state.epoch <= Epoch(1) && matches!(state.phase, Phase::Pending | Phase::Creating);
         let bound = self.link.as_ref().is_some_and(|link| link.bound);
         if first && !bound && self.told.is_none() && has_work != self.accepted.prompt.is_empty() {
@@ -143,7 +143,7 @@ impl Actor {
         let work = Work {
             seq: self.story.last.0,
             woken: Some(self.story.woken.0),
-            has_work: state.run.is_some() || !state.queue.is_empty(),
+            has_work: state.has_work(),
             connected_epoch: connected,
             phase: said,
             reason: said.map(|_| state.reason.word()),
@@ -186,7 +186,9 @@ impl Actor {
             Ask::Question(_) => ("answer", " TEXT"),
         };
         let (waiting, id) = (self.story.pending.len(), ask.id());
-        format!("{waiting} waiting: vteam sessions {verb} {name} {id}{more} --project {project}")
+        format!(
+            "{waiting} waiting: vteam --context CONTEXT sessions {verb} {name} {id}{more} --project {project}"
+        )
     }
 
     /// When the run under way has used its time, if it goes on as it does.
