@@ -125,6 +125,14 @@ async fn ends(project: &Project, caller: &Caller, name: &str, before: &[Value]) 
     let log: Vec<Stored> = serde_json::from_value(Value::Array(events.clone()))?;
     let breaches = breaches(&log, true);
     ensure!(breaches.is_empty(), "{breaches:?}\n{events:?}");
+    // What a program did that was under way when its part ended is not known: the log says so, and it is not begun again.
+    let text = Value::Array(events.clone()).to_string();
+    if [r#""type":"lost""#, "the launcher of native programs was restarted"]
+        .iter()
+        .any(|cut| text.contains(cut))
+    {
+        return Ok(());
+    }
     did_the_job(&events).with_context(|| project.about(name))
 }
 
