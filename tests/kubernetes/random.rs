@@ -10,7 +10,7 @@ use crate::{
     world::{Caller, PATIENCE, Project, SYSTEM, eventually, kubectl},
 };
 use anyhow::{Context as _, ensure};
-use model::event::Stored;
+use model::event::{CallOutcome, Event, Stored};
 use rand::{Rng as _, SeedableRng as _, rngs::StdRng};
 use serde_json::{Value, json};
 use std::time::{Duration, Instant};
@@ -31,7 +31,7 @@ async fn a_part_killed_at_any_moment_loses_and_doubles_nothing() -> anyhow::Resu
 
     begin(&project, "unharmed", false).await?;
     let begun = Instant::now();
-    ends(&project, &caller, "unharmed", &[]).await?;
+    ends(&project, &caller, "unharmed", "", &[]).await?;
     let usual = begun.elapsed();
     for round in 0..number("VTEAM_ROUNDS")?.unwrap_or(1) {
         for part in PARTS {
@@ -73,7 +73,7 @@ async fn one(
         let object = project.get("agenticsession", name)?;
         ensure!(object["status"]["phase"] == "Completed", "{error:#}\n{}", project.about(name));
     }
-    ends(project, caller, name, &before).await
+    ends(project, caller, name, part, &before).await
 }
 
 /// Until its runner runs; its pod.
@@ -96,7 +96,13 @@ async fn begin(project: &Project, name: &str, persistent: bool) -> anyhow::Resul
 }
 
 /// As if nothing had been: whatever has to be repeated is permitted.
-async fn ends(project: &Project, caller: &Caller, name: &str, before: &[Value]) -> anyhow::Result<()> {
+async fn ends(
+    project: &Project,
+    caller: &Caller,
+    name: &str,
+    killed: &str,
+    before: &[Value],
+) -> anyhow::Result<()> {
     let begun = Instant::now();
     loop {
         let status = project.get("agenticsession", name)?["status"].clone();
@@ -125,15 +131,25 @@ async fn ends(project: &Project, caller: &Caller, name: &str, before: &[Value]) 
     let log: Vec<Stored> = serde_json::from_value(Value::Array(events.clone()))?;
     let breaches = breaches(&log, true);
     ensure!(breaches.is_empty(), "{breaches:?}\n{events:?}");
-    // What a program did that was under way when its part ended is not known: the log says so, and it is not begun again.
-    let text = Value::Array(events.clone()).to_string();
-    if [r#""type":"lost""#, "the launcher of native programs was restarted"]
-        .iter()
-        .any(|cut| text.contains(cut))
-    {
+    // What a program did that was under way when its own part was killed is not known: the log says so, and it is not begun again.
+    if was_cut_off(&log, killed) {
         return Ok(());
     }
     did_the_job(&events).with_context(|| project.about(name))
+}
+
+/// Whether a program was under way when the part that it ran in or was asked by was killed, and its call says so.
+fn was_cut_off(log: &[Stored], killed: &str) -> bool {
+    log.iter().any(|stored| {
+        let Event::CallFinished(call) = &stored.event else { return false };
+        match killed {
+            "runner" => matches!(call.outcome, CallOutcome::Lost),
+            "tools" => {
+                format!("{:?}", call.content).contains("the launcher of native programs was restarted")
+            }
+            _ => false,
+        }
+    })
 }
 
 fn operator() -> anyhow::Result<String> {

@@ -3,16 +3,12 @@
 
 use futures::future::BoxFuture;
 use http::{HeaderMap, HeaderValue, header::AUTHORIZATION};
+use k8s_openapi::ClusterResourceScope;
 use k8s_openapi::api::{
     authentication::v1::SelfSubjectReview,
     authorization::v1::{ResourceAttributes, SelfSubjectAccessReview, SelfSubjectAccessReviewSpec},
 };
-use kube::{
-    Client, Config,
-    api::{PostParams, Request},
-    client::Body,
-    config::AuthInfo,
-};
+use kube::{Api, Client, Config, api::PostParams, client::Body, config::AuthInfo};
 use secrecy::{ExposeSecret as _, SecretString};
 use serde::{Serialize, de::DeserializeOwned};
 use server::{
@@ -24,7 +20,7 @@ use server::{
 use sha2::{Digest as _, Sha256};
 use std::{
     collections::HashMap,
-    error::Error,
+    fmt::Debug,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant},
 };
@@ -75,6 +71,11 @@ impl Clients {
     /// When the caller has no token of their own, or it cannot be sent.
     pub(crate) fn of(&self, caller: &Caller) -> Result<Client, Problem> {
         let token = caller.credential.as_deref().ok_or_else(|| unauthorized("this caller has no token"))?;
+        self.client(token)
+    }
+
+    /// By connections that all share.
+    fn client(&self, token: &SecretString) -> Result<Client, Problem> {
         let authorization = authorization(token)?;
         let shared = self.nobody.clone();
         let service = tower::service_fn(move |mut request: http::Request<Body>| {
@@ -141,19 +142,17 @@ impl Clients {
         Ok(may)
     }
 
-    /// By connections that all share, with the caller's own token. Anybody may say anything: nothing is made or kept for a
-    /// token before it is known to be one.
+    /// Anybody may say anything: nothing is made or kept for a token before it is known to be one.
     async fn review<R>(&self, token: &SecretString, review: &R) -> Result<R, Problem>
     where
-        R: kube::Resource<DynamicType = ()> + Serialize + DeserializeOwned,
+        R: kube::Resource<DynamicType = (), Scope = ClusterResourceScope>
+            + Clone
+            + Debug
+            + Serialize
+            + DeserializeOwned,
     {
-        let cannot = |error: &(dyn Error + 'static)| Problem::failed("the API server cannot be asked", error);
-        let body = serde_json::to_vec(review).map_err(|error| cannot(&error))?;
-        let authorization = authorization(token)?;
-        let request = Request::new(R::url_path(&(), None)).create(&PostParams::default(), body);
-        let mut request = request.map_err(|error| cannot(&error))?;
-        request.headers_mut().insert(AUTHORIZATION, authorization);
-        self.nobody.request(request).await.map_err(|error| refused(&error))
+        let api = Api::all(self.client(token)?);
+        api.create(&PostParams::default(), review).await.map_err(|error| refused(&error))
     }
 }
 

@@ -14,7 +14,7 @@ pub type Aspect = (&'static str, Option<ConditionStatus>);
 #[must_use]
 pub fn phase(conditions: &[Condition]) -> Option<Phase> {
     let find = |kind: &str| conditions.iter().find(|one| one.kind == kind);
-    let holds = |kind: &&Condition| kind.status == ConditionStatus::True;
+    let holds = |one: &&Condition| one.status == ConditionStatus::True;
     find(FINISHED)?;
     let over = [FINISHED, SUSPENDED, DRAINING].into_iter().filter_map(find).find(holds);
     match over.or_else(|| find(WORKING)) {

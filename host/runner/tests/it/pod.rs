@@ -305,6 +305,26 @@ async fn being_asked_to_end_leaves_the_run_to_the_next_runner() {
     assert!(!kinds.contains(&"run.ended".to_owned()), "the run is not over: {kinds:?}");
 }
 
+/// As a pod that is deleted: its containers are asked to end at once, and the launcher is the first to go.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_launcher_that_goes_with_its_pod_begins_no_turn() {
+    let mut pod = Pod::start(Options::default(), bypass).await;
+    let server = pod.server.clone();
+    server.play([calls(&[("Bash", &shell("echo begun; sleep 600"))]), says("another turn")]);
+    server.until("output", printed).await;
+    pod.tools.kill().unwrap();
+    pod.tools.wait().unwrap();
+    // What lies between the two in a pod.
+    tokio::time::sleep(Duration::from_millis(50)).await;
+    pod.terminate();
+    assert!(end_of(&mut pod.runner).await);
+    let inside = server.inside();
+    assert!(inside.said_bye, "it took its leave");
+    let kinds = inside.kinds();
+    assert_eq!(kinds.iter().filter(|kind| *kind == "assistant.message").count(), 1, "{kinds:?}");
+    assert!(!kinds.contains(&"call.finished".to_owned()), "it is the next runner's to say so: {kinds:?}");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn time_that_is_over_or_a_second_signal_ends_at_once() {
     let stuck = async |flags| {
