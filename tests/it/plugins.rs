@@ -86,6 +86,10 @@ async fn a_plugin_does_nothing_until_its_digest_is_granted_and_nothing_after_it_
     let (outcome, said) = tried(&world, "waiting").await?;
     assert_eq!(outcome, CallOutcome::Failed { blame: Blame::Setup }, "{said}");
     assert!(said.contains("the effect process is not granted"), "{said}");
+    assert!(
+        said.contains("not granted to the plugin test.process-run: process"),
+        "by the host, whatever the tool says: {said}"
+    );
 
     let approve = format!("{PLUGINS}/{id}/approve");
     let other =
