@@ -6,8 +6,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-/// How long the launcher may take to notice what the kernel does not refuse.
-const PATIENCE: Duration = Duration::from_secs(1);
+/// How long the launcher may take to notice what the kernel does not refuse: it looks ten times a second, but among
+/// so many threads of a busy machine its turn comes late. Only where no bound holds is all of it waited for.
+const PATIENCE: Duration = Duration::from_secs(15);
 const BEYOND: u64 = 64;
 
 /// `arguments`: how many processes, bytes of memory, bytes of a file and open files there may be.
