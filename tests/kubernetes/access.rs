@@ -135,6 +135,12 @@ async fn what_was_written_is_read() -> anyhow::Result<()> {
     kubectl(&["-n", &project.name, "delete", "projectsettings", "--all"])?;
     let read: Value = view.ask(Method::GET, "/settings").send().await?.error_for_status()?.json().await?;
     assert!(read["spec"]["displayName"].is_null(), "{read}");
+    // More of a session than its record is asked for before the server was told of it.
+    for name in ["first", "second", "third"] {
+        project.session(name, serde_json::json!({"interactive": true}))?;
+        let log = view.ask(Method::GET, &format!("/agentic-sessions/{name}/export")).send().await?;
+        assert_eq!(log.status(), 200, "{name}");
+    }
     Ok(())
 }
 

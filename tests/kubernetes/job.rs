@@ -101,12 +101,7 @@ pub(crate) async fn wait_for_ask(caller: &crate::world::Caller, session: &str) -
     let begun = std::time::Instant::now();
     loop {
         let path = format!("/agentic-sessions/{session}/approvals");
-        let answer = caller.ask(Method::GET, &path).send().await?;
-        // An object that was just applied: the server has not heard of it yet.
-        let open: Value = match answer.status() {
-            StatusCode::NOT_FOUND => Value::Null,
-            _ => answer.error_for_status()?.json().await?,
-        };
+        let open: Value = caller.ask(Method::GET, &path).send().await?.error_for_status()?.json().await?;
         if let Some(id) = open["items"][0]["data"]["id"].as_str() {
             return Ok(id.to_owned());
         }

@@ -24,7 +24,12 @@ use server::{
     sessions::{Caller, NewSession, SessionError, SessionView, Sessions},
     settings::Projects as _,
 };
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
+use tokio::time::{Instant, sleep};
+
+/// The watch tells of an object long before.
+const HEARD_WITHIN: Duration = Duration::from_secs(3);
+const HEARD_EVERY: Duration = Duration::from_millis(50);
 
 pub(crate) struct Objects {
     clients: Arc<Clients>,
@@ -89,6 +94,28 @@ impl Objects {
         self.take_up(sessions, &object).await?;
         Ok(sessions.get(session).await?)
     }
+
+    /// An error is the handler's to tell.
+    async fn is_known(&self, sessions: &Sessions, session: &SessionRef) -> bool {
+        let refused = || self.refusals.of(&session.project).iter().any(|one| one.reference == *session);
+        !matches!(sessions.store().session(session).await, Ok(None)) || refused()
+    }
+
+    async fn is_written(&self, caller: &Caller, session: &SessionRef) -> bool {
+        let Ok(client) = self.clients.of(caller) else { return false };
+        let api = kinds::lenient(client, session.project.as_str(), &kinds::session());
+        matches!(api.get_opt(session.name.as_str()).await, Ok(Some(_)))
+    }
+
+    async fn heard_of(&self, sessions: &Sessions, caller: &Caller, session: &SessionRef) {
+        if self.is_known(sessions, session).await || !self.is_written(caller, session).await {
+            return;
+        }
+        let until = Instant::now() + HEARD_WITHIN;
+        while Instant::now() < until && !self.is_known(sessions, session).await {
+            sleep(HEARD_EVERY).await;
+        }
+    }
 }
 
 /// The conditions that are fields without effect: whatever is no type of a writer's own.
@@ -132,6 +159,15 @@ impl Records for Objects {
             }
             Ok(())
         })
+    }
+
+    fn heard_of<'a>(
+        &'a self,
+        sessions: &'a Sessions,
+        caller: &'a Caller,
+        session: &'a SessionRef,
+    ) -> BoxFuture<'a, ()> {
+        Box::pin(self.heard_of(sessions, caller, session))
     }
 
     fn refused(&self, project: &ProjectName) -> Vec<Refused> {

@@ -164,14 +164,17 @@ async fn admit(State(api): State<Api>, mut request: Request, next: Next) -> Resp
     let access =
         route.as_deref().map_or(Ok(None), |route| access::of(request.method(), route, request.uri().path()));
     let known = access.as_ref().ok().cloned().flatten();
-    let missing = session_of(route.as_deref(), request.uri().path());
+    let session = session_of(route.as_deref(), request.uri().path());
     let mut record = Record::new(request.method().clone(), route.as_deref(), known);
     let response = match admitted(&api, request.headers().clone(), access, &mut record).await {
         Ok((caller, leave)) => {
+            if let Some(session) = &session {
+                api.records.heard_of(&api.sessions, &caller, session).await;
+            }
             request.extensions_mut().insert::<Caller>(caller);
             request.extensions_mut().insert::<Leave>(leave);
             let response = next.run(request).await;
-            let missing = missing.filter(|_| response.status() == StatusCode::NOT_FOUND);
+            let missing = session.filter(|_| response.status() == StatusCode::NOT_FOUND);
             match missing.and_then(|session| not_accepted(&api, &session)) {
                 Some(problem) => problem.into_response(),
                 None => response,

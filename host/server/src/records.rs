@@ -67,6 +67,16 @@ pub trait Records: Send + Sync + 'static {
         session: &'a SessionRef,
     ) -> BoxFuture<'a, Result<(), Problem>>;
 
+    /// Waits, not for long, for a session that is on record and that the server has not heard of yet.
+    fn heard_of<'a>(
+        &'a self,
+        _sessions: &'a Sessions,
+        _caller: &'a Caller,
+        _session: &'a SessionRef,
+    ) -> BoxFuture<'a, ()> {
+        Box::pin(async {})
+    }
+
     /// What is on record and does not run.
     fn refused(&self, _project: &ProjectName) -> Vec<Refused> {
         Vec::new()

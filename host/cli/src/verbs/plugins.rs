@@ -28,7 +28,7 @@ const MAX_BYTES: usize = 64 << 20;
 pub(super) async fn run(settings: &Settings, verb: PluginsVerb) -> Outcome {
     match verb {
         PluginsVerb::Ls => list(settings).await,
-        PluginsVerb::Inspect { plugin } if Path::new(&plugin).is_file() => {
+        PluginsVerb::Inspect { plugin } if names_a_file(Path::new(&plugin)) => {
             inspect_file(settings, Path::new(&plugin))
         }
         PluginsVerb::Inspect { plugin } => inspect(settings, &plugin).await,
@@ -47,6 +47,11 @@ pub(super) async fn run(settings: &Settings, verb: PluginsVerb) -> Outcome {
             call(settings, &file, &tool, &input, workspace.as_deref())
         }
     }
+}
+
+/// Also one that is not there, which is then said.
+fn names_a_file(name: &Path) -> bool {
+    name.is_file() || name.extension().is_some_and(|kind| kind == "wasm")
 }
 
 async fn list(settings: &Settings) -> Outcome {

@@ -116,7 +116,7 @@ pub(super) fn leave_a_daemon(found: &mut Found) {
             }
             if let Ok(None) = sys::fork_into(0) {
                 // No canary is waited for that long.
-                std::thread::sleep(std::time::Duration::from_secs(60));
+                std::thread::sleep(std::time::Duration::from_secs(600));
             }
             sys::exit_now(0)
         }
