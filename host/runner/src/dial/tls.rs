@@ -23,8 +23,9 @@ use tokio_rustls::{
 /// Until the server has proved who it is.
 const DIAL: Duration = Duration::from_secs(10);
 /// How long the first attempt to reach it may take, the next ones longer and longer: where a NetworkPolicy drops what a new
-/// pod sends until it has heard of it, the kernel would try again after a second only (RFC 6298, section 2).
-const FIRST_PATIENCE: Duration = Duration::from_millis(200);
+/// pod sends until it has heard of it, the kernel would try again after a second only (RFC 6298, section 2). One that refuses
+/// it until then loses an attempt too, while its rules change. Across a cluster's network an answer takes a millisecond.
+const FIRST_PATIENCE: Duration = Duration::from_millis(10);
 /// A server whose machine is gone says nothing. It is found out after about this long, whether we speak or wait.
 const SILENCE: Duration = Duration::from_secs(30);
 const KNOCK_AFTER: Duration = Duration::from_secs(15);
