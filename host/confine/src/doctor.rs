@@ -11,8 +11,8 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-/// Far more than the canaries take.
-const PATIENCE: Duration = Duration::from_secs(30);
+/// More than the launcher itself gives its canaries.
+const PATIENCE: Duration = Duration::from_secs(75);
 
 #[derive(Debug, thiserror::Error)]
 pub enum DoctorError {
@@ -30,7 +30,7 @@ pub enum DoctorError {
 /// its answer: exactly what a session on this host would get.
 ///
 /// # Errors
-/// When the launcher cannot be started or does not answer within half a minute.
+/// When the launcher cannot be started or does not answer within 75 seconds.
 pub fn doctor(exec: &Path, scratch: &Path, masks: &[Mask]) -> Result<Confinement, DoctorError> {
     let failed = |source| DoctorError::Start { path: exec.display().to_string(), source };
     let base = scratch.join(format!("vteam-doctor-{}", std::process::id()));

@@ -75,7 +75,8 @@ pub(super) fn outcome(finished: &CallFinished, style: Style) -> String {
         CallOutcome::Done => format!("{} {time}", style.green("✓")),
         CallOutcome::Denied => format!("{} {time}", style.yellow("declined")),
         CallOutcome::Failed { blame } => format!("{} {time}{}", style.red("✗"), style.dim(whose(*blame))),
-        CallOutcome::Interrupted => format!("{} {time}", style.yellow("stopped")),
+        // Nobody was left who could say how long it took.
+        CallOutcome::Interrupted => style.yellow("stopped"),
         CallOutcome::Lost => style.yellow("interrupted; not repeated"),
         CallOutcome::Other(_) => format!("? {time}"),
     }

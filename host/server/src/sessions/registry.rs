@@ -190,11 +190,14 @@ impl Registry {
                 Err(error) => return Err(error.into()),
             };
             let (record, events) = self.first(&created_by, uid.clone(), reference, &spec, kept)?;
-            tracing::info!(session = %record.reference, %uid, "session accepted");
+            let session = record.reference.clone();
             match self.store.create(record, events).await {
                 // By whoever was told of it at the same time.
                 Err(store::CreateError::Taken) if self.store.session_by_uid(uid).await?.is_some() => {}
-                created => drop(created?),
+                created => {
+                    created?;
+                    tracing::info!(%session, %uid, "session accepted");
+                }
             }
             self.tell(uid, Command::Decided { decided: Box::new(decided), spec: None }).await;
             return Ok(true);
