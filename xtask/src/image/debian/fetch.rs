@@ -54,9 +54,12 @@ fn sources() -> anyhow::Result<BTreeMap<String, String>> {
 
 fn download(entry: &Entry, sources: &BTreeMap<String, String>, place: &Path) -> anyhow::Result<()> {
     let Entry { package, version, archive, digest, path } = entry;
-    let source = sources
-        .get(archive)
-        .with_context(|| format!("the package sources have no archive {archive} of {SUITE}"))?;
+    let source = sources.get(archive).with_context(|| {
+        format!(
+            "{package} is from {archive} of {SUITE}, which this machine's package sources (/etc/apt) do not have; \
+             add it and run `apt-get update`"
+        )
+    })?;
     let part = place.with_extension("part");
     Run::new(APT_HELPER)
         .args(["-qq", "-o", "APT::Sandbox::User=", "download-file"])
