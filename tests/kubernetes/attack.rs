@@ -24,6 +24,15 @@ async fn a_field_that_carries_authority_takes_its_verb_over_rest() -> anyhow::Re
     assert!(project.list("agenticsessions")?.is_empty(), "nothing was written");
     edit.create(json!({"interactive": true, "budget": 1, "environmentVariables": {"TZ": "UTC"}})).await?;
 
+    // What the server's own pod has is not told.
+    for path in ["/tmp", "/usr/lib/vteam/vteam", "/nowhere"] {
+        let spec = json!({"interactive": true, "workspace": {"dir": {"path": path}}});
+        let refused = edit.ask(Method::POST, "/agentic-sessions").json(&spec).send().await?;
+        let (status, problem) = (refused.status(), refused.json::<Value>().await?);
+        let said = problem["errors"][0]["message"].to_string();
+        ensure!(status == 422 && said.contains("which a cluster does not have"), "{status} {problem}");
+    }
+
     let settings = json!({"permissions": {"allowBypass": true, "maxBudget": 5}});
     let put = async |caller: &crate::world::Caller, spec: &Value| {
         anyhow::Ok(caller.ask(Method::PUT, "/settings").json(spec).send().await?.status())
@@ -123,12 +132,17 @@ async fn nobody_gets_into_a_runner_or_passes_for_one() -> anyhow::Result<()> {
         Ok(kubectl(&["-n", at, "--as=tenant", "exec", pod, "-c", "tools", "--", "true"]).ok())
     })
     .await?;
-    // And the session goes on to its end, its volume with it.
-    kubectl(&["-n", at, "delete", "agenticsession", "s", "--cascade=orphan"])?;
-    eventually("the object is gone", || Ok(project.list("agenticsessions")?.is_empty().then_some(())))
-        .await?;
-    kubectl(&["-n", at, "delete", "pod", pod, "--grace-period=1"])?;
-    Ok(())
+    // Nobody leaves a pod and a volume behind that no session has.
+    refused(&["delete", "agenticsession", "s", "--cascade=orphan"], "")?;
+    refused(&["delete", "agenticsessions", "--all", "--cascade=orphan"], "")?;
+    let orphan = r#"{"metadata": {"finalizers": ["orphan"]}}"#;
+    refused(&["patch", "agenticsession", "s", "--type=merge", "--patch", orphan], "")?;
+    kubectl(&["-n", at, "delete", "agenticsession", "s"])?;
+    eventually("nothing of it is left", || {
+        let left = ["agenticsessions", "pods", "persistentvolumeclaims"].map(|kind| project.list(kind));
+        Ok(left.into_iter().collect::<anyhow::Result<Vec<_>>>()?.concat().is_empty().then_some(()))
+    })
+    .await
 }
 
 /// The API server finds nothing to complain of in the shipped policies.

@@ -8,7 +8,7 @@ use model::{
     event::Warning,
     id::{Epoch, SessionRef, SessionUid},
 };
-use resources::session::status::ServerStatus;
+use resources::{Source, session::status::ServerStatus};
 use secrecy::{ExposeSecret as _, SecretString};
 use server::sessions::{Elsewhere, Exited, Launch, LaunchError, Launcher};
 use sha2::{Digest as _, Sha256};
@@ -180,6 +180,17 @@ impl Elsewhere for Runners {
 pub(crate) struct NotHere;
 
 impl Launcher for NotHere {
+    /// Whatever the path: what the server's own pod has is nobody's business.
+    fn refuses(&self, workspace: Source) -> BoxFuture<'_, Option<String>> {
+        let folder = matches!(workspace, Source::Dir { .. } | Source::InPlace { .. });
+        Box::pin(async move {
+            folder.then(|| {
+                "is a folder of one machine, which a cluster does not have: upload it as an archive"
+                    .to_owned()
+            })
+        })
+    }
+
     fn start(&self, _launch: Launch) -> BoxFuture<'_, Result<Vec<Warning>, LaunchError>> {
         Box::pin(async { Ok(vec![]) })
     }
