@@ -37,16 +37,24 @@ impl Pods {
                 let uids: BTreeSet<String> = before.into_keys().chain(listed.into_keys()).collect();
                 uids.into_iter().collect()
             }
-            Event::Apply(pod) => PodSeen::read(pod).map(|pod| self.put(pod)).into_iter().collect(),
+            Event::Apply(pod) => PodSeen::read(pod).map(|pod| self.watched(pod)).into_iter().collect(),
             Event::Delete(pod) => PodSeen::read(pod).map(|pod| self.remove(&pod)).into_iter().collect(),
         }
     }
 
-    /// Also what was made or asked for here: the watch may not have it yet.
-    pub(crate) fn put(&self, pod: PodSeen) -> String {
+    fn watched(&self, pod: PodSeen) -> String {
         let session = pod.session.clone();
         put(&mut lock(&self.of), pod);
         session
+    }
+
+    /// What was made or asked for here: the watch may not have it yet. Where it has, it knows more than the answer does.
+    pub(crate) fn put(&self, pod: PodSeen) {
+        let mut of = lock(&self.of);
+        let known = of.get(&pod.session).and_then(|pods| pods.get(&pod.name));
+        if known.is_none_or(|known| known.uid != pod.uid) {
+            put(&mut of, pod);
+        }
     }
 
     /// That it ends, as the API server answered. Where the watch has it gone already, it stays so.
@@ -110,6 +118,12 @@ mod tests {
         }
         assert_eq!(names(&pods), ["a", "b"]);
         assert!(pods.of("s").iter().all(|pod| pod.uid != "9"));
+        // The answer to its making comes after the watch's word that it ended.
+        let mut ended = pod("b", "2");
+        ended.status = Some(serde_json::from_value(json!({"phase": "Failed"})).unwrap());
+        pods.apply(&Event::Apply(ended.clone()));
+        pods.put(PodSeen::read(&pod("b", "2")).unwrap());
+        assert_eq!(pods.of("s").get(1), PodSeen::read(&ended).as_ref());
         // Another pod of that name is there by now.
         assert_eq!(pods.apply(&Event::Delete(pod("b", "0"))), ["s"]);
         assert_eq!(pods.apply(&Event::Delete(pod("a", "1"))), ["s"]);
