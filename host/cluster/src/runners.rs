@@ -8,7 +8,10 @@ use model::{
     event::Warning,
     id::{Epoch, SessionRef, SessionUid},
 };
-use resources::{Source, session::status::ServerStatus};
+use resources::{
+    Source,
+    session::{rules::NO_FOLDERS, status::ServerStatus},
+};
 use secrecy::{ExposeSecret as _, SecretString};
 use server::sessions::{Elsewhere, Exited, Launch, LaunchError, Launcher};
 use sha2::{Digest as _, Sha256};
@@ -183,12 +186,7 @@ impl Launcher for NotHere {
     /// Whatever the path: what the server's own pod has is nobody's business.
     fn refuses(&self, workspace: Source) -> BoxFuture<'_, Option<String>> {
         let folder = matches!(workspace, Source::Dir { .. } | Source::InPlace { .. });
-        Box::pin(async move {
-            folder.then(|| {
-                "is a folder of one machine, which a cluster does not have: upload it as an archive"
-                    .to_owned()
-            })
-        })
+        Box::pin(async move { folder.then(|| NO_FOLDERS.to_owned()) })
     }
 
     fn start(&self, _launch: Launch) -> BoxFuture<'_, Result<Vec<Warning>, LaunchError>> {

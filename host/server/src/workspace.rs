@@ -41,7 +41,7 @@ pub struct LeftOut {
 
 #[derive(Debug, thiserror::Error)]
 pub enum PrepareError {
-    #[error("the folder {0} does not exist: name one that does")]
+    #[error("there is no folder {0}: name one that is there")]
     NoFolder(PathBuf),
     #[error("the folder {0} is of vteam's own data, with tokens and keys: name another one")]
     Own(PathBuf),

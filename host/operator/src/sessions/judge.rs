@@ -100,8 +100,7 @@ fn wish(posted: &Posted, policy: &ProjectPolicy) -> Result<Wish, String> {
     let overrides = posted.spec.resource_overrides.clone().unwrap_or_default();
     let mut accepted = posted.clone().accept(policy).map_err(|error| error.to_string())?;
     if matches!(accepted.workspace, Source::Dir { .. } | Source::InPlace { .. }) {
-        return Err("spec.workspace.dir: is a folder of one machine, which a cluster does not have: upload it as an archive"
-            .to_owned());
+        return Err(format!("spec.workspace.dir: {}", session::rules::NO_FOLDERS));
     }
     accepted.warnings.retain(|warning| !session::OF_ONE_MACHINE.contains(&warning.reason.as_str()));
     let mut wish = Wish { accepted, resources, overrides };

@@ -6,6 +6,9 @@ pub(super) const WRITE_A_PROMPT: &str = "write what to do; only an interactive s
 pub(super) const ONE_PROMPT: &str = "differs from spec.prompt: write one of them";
 pub(super) const NAME_A_PERSONA: &str = "an analysis needs a persona: name one, such as STAFF_ENGINEER";
 pub(super) const ONE_SOURCE: &str = "names both dir and archive: a workspace has one source";
+/// Why a cluster takes no `workspace.dir`.
+pub const NO_FOLDERS: &str =
+    "is a folder of the machine of `vteam up`, which a cluster does not have: upload it as an archive";
 pub(super) const ENVIRONMENT_NAME: &str =
     "a name is made of A-Z, a-z, 0-9 and '_', not a digit first, and a value has no NUL";
 pub(super) const REPOSITORY_URL: &str = "write url (or input.url, its older form)";
@@ -75,11 +78,7 @@ pub(super) fn workspace() -> Vec<Rule> {
     vec![
         Rule::new("!has(self.dir) || !has(self.archive)", ONE_SOURCE),
         // The schema is a cluster's only; on one machine `accept` decides.
-        Rule::new(
-            "!has(self.dir)",
-            "is a folder of the machine of `vteam up`, which a cluster does not have: upload it as an archive",
-        )
-        .at(".dir"),
+        Rule::new("!has(self.dir)", NO_FOLDERS).at(".dir"),
     ]
 }
 

@@ -126,14 +126,6 @@ fn named(posted: &Posted, project: &ProjectName) -> Result<(Option<SessionName>,
     ))
 }
 
-async fn no_folder(path: &std::path::Path) -> Option<String> {
-    match tokio::fs::metadata(path).await {
-        Ok(found) if found.is_dir() => None,
-        Ok(_) => Some(format!("{} is no folder", path.display())),
-        Err(error) => Some(format!("{} cannot be used: {error}", path.display())),
-    }
-}
-
 /// What can be known now to fail later is said now.
 async fn possible(api: &Api, project: &Project, spec: &Accepted) -> Result<(), Problem> {
     let mut errors = Vec::new();
@@ -153,13 +145,8 @@ async fn possible(api: &Api, project: &Project, spec: &Accepted) -> Result<(), P
     }
     match &spec.workspace {
         Source::Empty => {}
-        Source::Dir { path, .. } | Source::InPlace { path } => {
-            // Asked first: whom it is refused is not told what is there.
-            let why = match api.sessions.refuses(&spec.workspace).await {
-                Some(why) => Some(why),
-                None => no_folder(path).await,
-            };
-            if let Some(why) = why {
+        Source::Dir { .. } | Source::InPlace { .. } => {
+            if let Some(why) = api.sessions.refuses(&spec.workspace).await {
                 wrong("spec.workspace.dir.path", why);
             }
         }
