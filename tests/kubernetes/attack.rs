@@ -145,6 +145,45 @@ async fn nobody_gets_into_a_runner_or_passes_for_one() -> anyhow::Result<()> {
     .await
 }
 
+/// Who has a namespace of that name later is somebody else.
+#[tokio::test]
+async fn an_upload_ends_with_its_project() -> anyhow::Result<()> {
+    let project = Project::new("uploads")?;
+    let archive = [0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 0, 3, 3, 0, 0, 0, 0, 0, 0, 0, 0, 0];
+    let starts = async |blob: &Value| {
+        let spec = json!({"interactive": true, "workspace": {"archive": {"blob": blob}}});
+        let edit = project.caller("edit")?;
+        let answer = edit.ask(Method::POST, "/agentic-sessions").json(&spec).send().await?;
+        anyhow::Ok((answer.status(), answer.json::<Value>().await?))
+    };
+    let put = project.caller("edit")?.ask(Method::PUT, "/archives").body(archive.to_vec()).send().await?;
+    let blob = put.error_for_status()?.json::<Value>().await?["blob"].clone();
+    let (status, made) = starts(&blob).await?;
+    ensure!(status == 201, "{status} {made}");
+    project.begin_anew()?;
+    project.may("edit", &["create", "agenticsessions.vteam.ambient-code"]).await?;
+    let (status, refused) = starts(&blob).await?;
+    ensure!(status == 422 && refused["detail"].to_string().contains("no such upload"), "{status} {refused}");
+    // Nor by an object that the server was not asked for.
+    project.session("yaml", json!({"prompt": "Greet me.", "workspace": {"archive": {"blob": blob}}}))?;
+    let object = project.reaches("yaml", "Failed").await?;
+    ensure!(object["status"]["reason"] == "WorkspaceMissing", "{object}");
+    Ok(())
+}
+
+/// Whoever takes a runner away from the cluster's garbage collector keeps it for a minute.
+#[tokio::test]
+async fn a_runner_whose_session_is_gone_is_ended() -> anyhow::Result<()> {
+    let project = Project::new("orphan")?;
+    project.session("s", json!({"prompt": "Greet me.", "permissionMode": "acceptEdits"}))?;
+    let object = crate::harm::waits(&project, "s").await?;
+    let pod = object["status"]["podName"].as_str().context("no pod")?;
+    let disown = r#"[{"op": "remove", "path": "/metadata/ownerReferences"}]"#;
+    kubectl(&["-n", &project.name, "patch", "pod", pod, "--type=json", "--patch", disown])?;
+    kubectl(&["-n", &project.name, "delete", "agenticsession", "s"])?;
+    eventually("its pod is gone", || Ok(project.list("pods")?.is_empty().then_some(()))).await
+}
+
 /// The API server finds nothing to complain of in the shipped policies.
 #[tokio::test]
 async fn the_policies_are_well_typed() -> anyhow::Result<()> {

@@ -282,6 +282,24 @@ async fn a_run_ends_with_its_time_and_its_time_may_be_changed() -> anyhow::Resul
     eventually("their pods are gone", || Ok(project.list("pods")?.is_empty().then_some(()))).await
 }
 
+/// Somebody else's controller may have to do something first; its runner does not wait for that.
+#[tokio::test]
+async fn what_is_held_while_it_is_deleted_is_stopped() -> anyhow::Result<()> {
+    let project = Project::new("held")?;
+    project.session("s", json!({"prompt": "Greet me.", "permissionMode": "acceptEdits"}))?;
+    because(&project, "s", &["ApprovalPending"]).await?;
+    let patch = |finalizers: Value| {
+        let patch = json!({"metadata": {"finalizers": finalizers}}).to_string();
+        kubectl(&["-n", &project.name, "patch", "agenticsession", "s", "--type=merge", "-p", &patch])
+    };
+    patch(json!(["example.com/audit"]))?;
+    kubectl(&["-n", &project.name, "delete", "agenticsession", "s", "--wait=false"])?;
+    project.reaches("s", "Stopped").await?;
+    eventually("its pod is gone", || Ok(project.list("pods")?.is_empty().then_some(()))).await?;
+    patch(json!(null))?;
+    eventually("it is gone", || Ok(project.list("agenticsessions")?.is_empty().then_some(()))).await
+}
+
 /// Whatever it is in the middle of.
 #[tokio::test]
 async fn deleted_in_any_phase_nothing_of_it_is_left() -> anyhow::Result<()> {

@@ -189,16 +189,25 @@ impl Project {
 
     fn with(name: &str, pass: gate::Pass) -> anyhow::Result<Self> {
         installed();
-        let name = format!("{name}-{}", std::process::id());
-        apply(&json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name, "labels": {
+        let project = Self { name: format!("{name}-{}", std::process::id()), _pass: pass };
+        project.begin()?;
+        Ok(project)
+    }
+
+    fn begin(&self) -> anyhow::Result<()> {
+        apply(&json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": self.name, "labels": {
             "vteam.ambient-code/project": "true", "pod-security.kubernetes.io/enforce": "restricted",
         }}}))?;
-        let project = Self { name, _pass: pass };
         for role in ["view", "edit", "admin"] {
-            project.account(role, Some(&format!("vteam-{role}")))?;
+            self.account(role, Some(&format!("vteam-{role}")))?;
         }
-        project.account("nobody", None)?;
-        Ok(project)
+        self.account("nobody", None)
+    }
+
+    /// Another project, of the same name.
+    pub(crate) fn begin_anew(&self) -> anyhow::Result<()> {
+        kubectl(&["delete", "namespace", &self.name, "--timeout=120s"])?;
+        self.begin()
     }
 
     fn account(&self, name: &str, role: Option<&str>) -> anyhow::Result<()> {

@@ -95,6 +95,25 @@ impl Settings {
         }
     }
 
+    /// Before a verb that is about this machine: what names a server elsewhere has no effect on it.
+    ///
+    /// # Errors
+    /// When one was named.
+    pub(crate) fn only_here(&self, verb: &str) -> Outcome {
+        let named = match &self.place {
+            Place::Here => return Ok(()),
+            Place::Url { .. } => "--server (VTEAM_SERVER) names",
+            Place::Cluster(_) => "--context (VTEAM_CONTEXT) or --kubeconfig names",
+        };
+        Err(Failure::new(
+            Code::Usage,
+            format!(
+                "`vteam {verb}` is about this machine, and {named} a server elsewhere: leave it out. What a cluster is given \
+                 prints `vteam install`"
+            ),
+        ))
+    }
+
     /// A client of the server that was named, or of this machine's.
     pub(crate) async fn client(&self) -> Outcome<Client> {
         let address = match &self.place {

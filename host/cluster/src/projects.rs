@@ -9,7 +9,7 @@ use kube::{
     core::DynamicObject,
     runtime::{WatchStreamExt as _, watcher},
 };
-use model::id::ProjectName;
+use model::id::{ProjectName, ProjectUid};
 use resources::{ProjectPolicy, ProjectSettings, ProjectSettingsSpec, authority::SESSIONS, project};
 use serde_json::{Value, json};
 use server::{
@@ -44,7 +44,7 @@ pub(crate) struct Namespaces {
 
 #[derive(Default)]
 struct Seen {
-    labelled: HashSet<ProjectName>,
+    labelled: HashMap<ProjectName, ProjectUid>,
     settings: HashMap<ProjectName, Arc<Project>>,
     /// Of settings that are not valid and never were.
     invalid: HashMap<ProjectName, String>,
@@ -70,7 +70,7 @@ impl Namespaces {
 
     /// Which namespaces are projects now.
     pub(crate) fn labelled(&self) -> HashSet<ProjectName> {
-        self.seen().labelled.clone()
+        self.seen().labelled.keys().cloned().collect()
     }
 
     pub(crate) async fn follow(self: Arc<Self>, client: Client, shutdown: Shutdown) -> io::Result<()> {
@@ -85,17 +85,17 @@ impl Namespaces {
     async fn follow_namespaces(&self, client: Client) {
         let config = watcher::Config::default().labels(&format!("{LABEL}=true"));
         let mut events = kinds::watch::<Namespace>(Api::all(client), config).default_backoff().boxed();
-        let mut listed = HashSet::new();
+        let mut listed = HashMap::new();
         while let Some(event) = events.next().await {
             let mut seen = self.seen();
             match event {
                 Ok(watcher::Event::Init) => listed.clear(),
-                Ok(watcher::Event::InitApply(namespace)) => listed.extend(namespace.name_any().parse()),
+                Ok(watcher::Event::InitApply(namespace)) => listed.extend(project_of(&namespace)),
                 Ok(watcher::Event::InitDone) => {
                     seen.labelled = std::mem::take(&mut listed);
                     seen.read.0 = true;
                 }
-                Ok(watcher::Event::Apply(namespace)) => seen.labelled.extend(namespace.name_any().parse()),
+                Ok(watcher::Event::Apply(namespace)) => seen.labelled.extend(project_of(&namespace)),
                 Ok(watcher::Event::Delete(namespace)) => {
                     if let Ok(name) = namespace.name_any().parse() {
                         seen.labelled.remove::<ProjectName>(&name);
@@ -246,6 +246,10 @@ fn carry(present: &mut Value, before: &Value, after: &Value) {
     }
 }
 
+fn project_of(namespace: &Namespace) -> Option<(ProjectName, ProjectUid)> {
+    Some((namespace.name_any().parse().ok()?, namespace.uid()?.parse().ok()?))
+}
+
 /// Whose settings these are.
 fn of(object: &DynamicObject) -> Option<ProjectName> {
     if object.name_any() != project::NAME {
@@ -281,7 +285,7 @@ fn answered(problem: Problem) -> SettingsError {
 impl Projects for Namespaces {
     fn get(&self, name: &ProjectName) -> Result<Arc<Project>, SettingsError> {
         let seen = self.seen();
-        if !seen.labelled.contains(name) {
+        if !seen.labelled.contains_key(name) {
             return Err(SettingsError::NotFound);
         }
         if let Some(project) = seen.settings.get(name) {
@@ -292,6 +296,10 @@ impl Projects for Namespaces {
             return Err(SettingsError::Unreadable { path, why: why.clone() });
         }
         unwritten(name).map(Arc::new)
+    }
+
+    fn uid(&self, name: &ProjectName) -> Option<ProjectUid> {
+        self.seen().labelled.get(name).cloned()
     }
 
     fn read<'a>(
@@ -315,7 +323,7 @@ impl Projects for Namespaces {
 
     fn list<'a>(&'a self, caller: &'a Caller) -> BoxFuture<'a, Result<Vec<ProjectName>, SettingsError>> {
         Box::pin(async move {
-            let mut names: Vec<ProjectName> = self.seen().labelled.iter().cloned().collect();
+            let mut names: Vec<ProjectName> = self.seen().labelled.keys().cloned().collect();
             names.sort();
             let asked = names.into_iter().map(async |name| {
                 let access = Access { verb: "list", resource: SESSIONS, project: name.clone(), name: None };

@@ -75,6 +75,10 @@ id!(
     ProjectName, "a project name", "a DNS label: at most 63 of a-z, 0-9 and '-', not at either end", dns_label
 );
 id!(
+    /// One incarnation of a project; a new project of an old name has another where projects are namespaces.
+    ProjectUid, "a project uid", "1 to 128 of A-Z, a-z, 0-9 and '-_.:'", opaque
+);
+id!(
     /// A session's name, unique within its project while it exists.
     SessionName, "a session name", "a DNS label: at most 63 of a-z, 0-9 and '-', not at either end", dns_label
 );

@@ -8,6 +8,7 @@ mod events;
 mod hands;
 mod judge;
 mod memory;
+mod orphans;
 mod pod;
 mod pods;
 mod seen;
@@ -161,9 +162,8 @@ impl Sessions {
             let failed =
                 |object: Arc<DynamicObject>, error: &_, sessions: Arc<Self>| sessions.failed(&object, error);
             // What became of each was said where it happened.
-            applier(turn, failed, Arc::clone(&self), store.clone(), queued, config)
-                .for_each(|_| async {})
-                .await;
+            let turns = applier(turn, failed, Arc::clone(&self), store.clone(), queued, config);
+            tokio::join!(turns.for_each(|_| async {}), shutdown.or(self.end_orphans(&store)));
         };
         tokio::join!(follow, turns, news);
     }
@@ -259,10 +259,6 @@ impl Sessions {
     }
 
     async fn about(&self, view: &View) -> Result<Action, TurnError> {
-        if view.deleting {
-            // The cluster collects what belongs to it.
-            return Ok(Action::await_change());
-        }
         let judged = judge(view, &self.projects.of(&view.namespace));
         self.look_twice(view).await?;
         let pods = self.pods.of(&view.uid);
@@ -330,8 +326,9 @@ impl Sessions {
         }
         for pod in &delete {
             // The watch may not have it yet: once is enough.
-            if let Some(ending) = self.hands.delete(&view.namespace, pod).await? {
-                self.pods.ends(ending);
+            match self.hands.delete(&view.namespace, pod).await? {
+                Some(ending) => self.pods.ends(ending),
+                None => self.pods.gone(&view.uid, &pod.uid),
             }
         }
         if remove {

@@ -151,7 +151,8 @@ pub struct AgenticSessionSpec {
 pub enum OperatingMode {
     /// It works while there is work.
     Running,
-    /// Its runner is ended. What was under way goes on when it is `Running` again.
+    /// Its runner is ended. What was under way goes on when it is `Running` again. On a cluster this takes
+    /// `workspace.persistent`, or a session that was not begun: any other workspace goes with its runner.
     Suspended,
     /// Its runner is ended, and so is the run under way.
     Stopped,

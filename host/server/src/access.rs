@@ -9,8 +9,9 @@ use resources::authority::{self, SESSIONS, SETTINGS};
 use serde_json::Value;
 use std::{sync::Arc, time::Duration};
 
-/// How often a stream that lasts asks again.
-pub const AGAIN: Duration = Duration::from_secs(60);
+/// How often a stream that lasts asks again: whoever may not read any more reads no longer than this, and what an answer
+/// counts beside it.
+pub const AGAIN: Duration = Duration::from_secs(10);
 
 /// Who it is, and whether they may.
 pub type Admission = (Caller, Result<(), Problem>);

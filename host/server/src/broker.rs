@@ -41,6 +41,10 @@ use tokio::sync::{mpsc, oneshot};
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::task::TaskTracker;
 
+/// Where people say which models there are.
+pub(crate) const SET_UP: &str =
+    "ANTHROPIC_API_KEY (on a cluster in the Secret vteam-model), or VTEAM_MODEL_URL and VTEAM_MODEL_KEY";
+
 /// Events of an answer that wait for a runner to take them.
 const WAITING_EVENTS: usize = 64;
 
@@ -198,9 +202,7 @@ impl Inner {
             .map(|scripted| format!(", or use the scripted model {}", scripted.model()));
         self.config.endpoint.as_ref().ok_or_else(|| {
             let only = only.unwrap_or_default();
-            invalid(format!(
-                "no model endpoint is set up: set ANTHROPIC_API_KEY, or VTEAM_MODEL_URL and VTEAM_MODEL_KEY, and start the server again{only}"
-            ))
+            invalid(format!("no model endpoint is set up: set {SET_UP}, and start the server again{only}"))
         })
     }
 }

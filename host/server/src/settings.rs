@@ -5,7 +5,7 @@
 
 use crate::{problem::Problem, sessions::Caller};
 use futures::future::BoxFuture;
-use model::id::ProjectName;
+use model::id::{ProjectName, ProjectUid};
 use resources::{Invalid, ProjectPolicy, ProjectSettings, ProjectSettingsSpec, project};
 use std::{
     collections::HashMap,
@@ -36,6 +36,10 @@ pub trait Projects: Send + Sync + 'static {
     /// # Errors
     /// When there is none, or its settings are not valid and never were.
     fn get(&self, name: &ProjectName) -> Result<Arc<Project>, SettingsError>;
+
+    /// Which of all that ever had this name it is: what was uploaded to one that is gone is not the next one's. `None`:
+    /// there is none.
+    fn uid(&self, name: &ProjectName) -> Option<ProjectUid>;
 
     /// The project as the caller finds it.
     ///
@@ -121,6 +125,11 @@ pub enum SettingsError {
 impl Projects for Folder {
     fn get(&self, name: &ProjectName) -> Result<Arc<Project>, SettingsError> {
         Self::get(self, name)
+    }
+
+    /// All are one person's.
+    fn uid(&self, name: &ProjectName) -> Option<ProjectUid> {
+        name.as_str().parse().ok()
     }
 
     fn list<'a>(&'a self, _caller: &'a Caller) -> BoxFuture<'a, Result<Vec<ProjectName>, SettingsError>> {

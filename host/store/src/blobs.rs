@@ -7,7 +7,7 @@ use crate::{
     schema,
     writer::Owner,
 };
-use model::id::{Digest, ProjectName, SessionUid};
+use model::id::{Digest, ProjectUid, SessionUid};
 use rusqlite::Connection;
 use sha2::{Digest as _, Sha256};
 use std::{
@@ -94,7 +94,7 @@ impl BlobWriter {
     ///
     /// # Errors
     /// When the disk refuses.
-    pub async fn finish_upload(self, project: &ProjectName) -> Result<Blob, BlobError> {
+    pub async fn finish_upload(self, project: &ProjectUid) -> Result<Blob, BlobError> {
         self.end(Owner::Project(project.clone()), None).await
     }
 

@@ -20,7 +20,7 @@ pub use verify::{Problem, Verified, verify};
 
 use model::{
     event::{Event, Origin, Stored},
-    id::{Digest, ProjectName, Seq, SessionRef, SessionUid},
+    id::{Digest, ProjectName, ProjectUid, Seq, SessionRef, SessionUid},
 };
 use std::{
     path::{Path, PathBuf},
@@ -217,7 +217,7 @@ impl Store {
     pub async fn keep_blob(
         &self,
         owner: &SessionUid,
-        project: &ProjectName,
+        project: (&ProjectName, &ProjectUid),
         digest: &Digest,
     ) -> Result<(), BlobError> {
         if !self.has_blob(project, digest).await? {
@@ -227,14 +227,18 @@ impl Store {
         self.index_blob(Owner::Session(owner.clone()), &blob).await
     }
 
-    /// Whether there is this blob and it is this project's: uploaded there, or of one of its sessions. A digest alone
-    /// opens nothing.
+    /// Whether there is this blob and it is this project's: uploaded to this incarnation of it, or of one of its sessions.
+    /// A digest alone opens nothing.
     ///
     /// # Errors
     /// When the store cannot read.
-    pub async fn has_blob(&self, project: &ProjectName, digest: &Digest) -> Result<bool, StoreError> {
-        let (of, wanted) = (project.clone(), digest.clone());
-        let known = self.read(move |connection| reader::has_blob(connection, &of, &wanted)).await?;
+    pub async fn has_blob(
+        &self,
+        (project, uid): (&ProjectName, &ProjectUid),
+        digest: &Digest,
+    ) -> Result<bool, StoreError> {
+        let (name, uid, wanted) = (project.clone(), uid.clone(), digest.clone());
+        let known = self.read(move |connection| reader::has_blob(connection, (&name, &uid), &wanted)).await?;
         Ok(known && self.find_blob(digest).await?.is_some())
     }
 

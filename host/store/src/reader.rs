@@ -8,7 +8,7 @@ use crate::{
 };
 use model::{
     event::{Event, Origin, Stored},
-    id::{Digest, Epoch, ProjectName, RunnerSeq, Seq, SessionRef, SessionUid, UnixMillis},
+    id::{Digest, Epoch, ProjectName, ProjectUid, RunnerSeq, Seq, SessionRef, SessionUid, UnixMillis},
 };
 use rusqlite::{Connection, OptionalExtension, Row, params};
 use serde::Deserialize;
@@ -173,14 +173,14 @@ pub(crate) fn owns_blob(
 /// Uploaded to the project, or referred to by a session of it.
 pub(crate) fn has_blob(
     connection: &Connection,
-    project: &ProjectName,
+    (project, uid): (&ProjectName, &ProjectUid),
     digest: &Digest,
 ) -> Result<bool, StoreError> {
     let mut statement = connection.prepare_cached(
-        "SELECT 1 FROM blob_project WHERE project = ?1 AND digest = ?2
-         UNION ALL SELECT 1 FROM blob_owner o JOIN session s ON s.uid = o.uid WHERE s.project = ?1 AND o.digest = ?2",
+        "SELECT 1 FROM blob_project WHERE project = ?2 AND digest = ?3
+         UNION ALL SELECT 1 FROM blob_owner o JOIN session s ON s.uid = o.uid WHERE s.project = ?1 AND o.digest = ?3",
     )?;
-    Ok(statement.exists([project.as_str(), digest.as_str()])?)
+    Ok(statement.exists([project.as_str(), uid.as_str(), digest.as_str()])?)
 }
 
 pub(crate) fn blob_bytes(connection: &Connection, owner: &SessionUid) -> Result<u64, StoreError> {

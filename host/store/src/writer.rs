@@ -12,7 +12,7 @@ use crate::{
 use apply::Heads;
 use model::{
     event::{Event, Stored},
-    id::{Digest, Epoch, ProjectName, SessionUid},
+    id::{Digest, Epoch, ProjectUid, SessionUid},
 };
 use rusqlite::{Connection, TransactionBehavior};
 use std::{fs::File, path::PathBuf, sync::Arc, thread::JoinHandle};
@@ -35,7 +35,7 @@ pub(crate) enum Op {
 pub(crate) enum Owner {
     Session(SessionUid),
     /// It was uploaded there. Does not keep it.
-    Project(ProjectName),
+    Project(ProjectUid),
     Nobody,
 }
 

@@ -235,7 +235,11 @@ async fn bring_back(
 fn origin(session: &Value, name: &SessionName) -> Outcome<PathBuf> {
     let path = session.pointer("/spec/workspace/dir/path").and_then(Value::as_str);
     path.map(PathBuf::from).ok_or_else(|| {
-        Failure::new(Code::Usage, format!("{name} was not copied from a folder: say where with --to FOLDER"))
+        let came = match session.pointer("/spec/workspace/archive") {
+            Some(_) => "came as an archive, which does not say from which folder",
+            None => "was not copied from a folder",
+        };
+        Failure::new(Code::Usage, format!("what {name} works on {came}: say where with --to FOLDER"))
     })
 }
 

@@ -11,6 +11,7 @@ use std::path::Path;
 use telemetry::log::{self, Format, Target};
 
 pub(super) async fn run(settings: &Settings, args: &UpArgs) -> Outcome {
+    settings.only_here("up")?;
     let filter = settings.log.as_deref().unwrap_or("info");
     log::init(filter, Format::for_stderr(colours_wanted()), Target::Stderr)
         .map_err(|e| Failure::of(Code::Usage, "cannot set up the log", &e))?;
@@ -58,6 +59,7 @@ pub(super) fn about(upstream: &Upstream) -> String {
 const KEPT: [&str; 4] = ["settings", "plugins", "keys", "prices.yaml"];
 
 pub(super) async fn backup(settings: &Settings, to: &Path) -> Outcome {
+    settings.only_here("backup")?;
     let from = settings.data_dir.clone();
     if !from.join("vteam.db").is_file() {
         return Err(Failure::new(

@@ -24,7 +24,7 @@ use k8s_openapi::{
 use kinds::Lenient;
 use kube::{
     Api, Client, ResourceExt,
-    api::{DeleteParams, Patch, PatchParams, Preconditions},
+    api::{DeleteParams, ListParams, Patch, PatchParams, Preconditions},
     core::{DynamicObject, ObjectMeta, Status},
 };
 use model::{id::Epoch, lifecycle::Reason};
@@ -143,6 +143,17 @@ impl Hands {
             Err(error) if matches!(error.code(), Some(404 | 409)) => Ok(None),
             Err(error) => Err(error),
         }
+    }
+
+    /// Ends a pod of which no session is known, if the API server knows of none either. Whether it did.
+    pub(crate) async fn end_orphan(&self, pod: &PodSeen) -> Result<bool, CallError> {
+        let api = kinds::api(self.client.clone(), &pod.namespace, &kinds::session());
+        let there = calls::read(api.list_metadata(&ListParams::default())).await?;
+        if there.iter().any(|session| session.metadata.uid.as_ref() == Some(&pod.session)) {
+            return Ok(false);
+        }
+        self.delete(&pod.namespace, &Delete::of(pod, None)).await?;
+        Ok(true)
     }
 
     /// The session's time is over. What belongs to it is collected by the cluster.

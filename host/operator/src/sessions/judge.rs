@@ -1,7 +1,7 @@
 //! What a session's specification comes to under its project's policy: the same function that the server uses.
 
 use super::view::View;
-use model::{event::Warning, limits::Limits};
+use model::{event::Warning, limits::Limits, plan::Desired};
 use resources::{
     Accepted, ProcessNetwork, ProjectPolicy, ProjectSettingsSpec, Source,
     session::{
@@ -58,7 +58,16 @@ pub(crate) struct Judged {
     pub(crate) wish: Option<Wish>,
 }
 
+/// One that is being deleted is to stop: its pod is the cluster's to collect only once nothing holds the object any more.
 pub(crate) fn judge(view: &View, project: &Project) -> Judged {
+    let mut judged = as_written(view, project);
+    if let Some(wish) = judged.wish.as_mut().filter(|_| view.deleting) {
+        wish.accepted.desired = Desired::Stop;
+    }
+    judged
+}
+
+fn as_written(view: &View, project: &Project) -> Judged {
     let posted = match session::read(&view.spec) {
         Ok(posted) => Posted {
             metadata: Metadata { labels: view.labels.clone(), ..Metadata::default() },

@@ -71,16 +71,23 @@ impl Pods {
         lock(&self.of).get(session).map(|pods| pods.values().cloned().collect()).unwrap_or_default()
     }
 
-    fn remove(&self, pod: &PodSeen) -> String {
+    pub(crate) fn all(&self) -> Vec<PodSeen> {
+        lock(&self.of).values().flat_map(BTreeMap::values).cloned().collect()
+    }
+
+    /// As the API server answered: the watch may have said so before it was noted here that there is one.
+    pub(crate) fn gone(&self, session: &str, uid: &str) {
         let mut of = lock(&self.of);
-        if let Some(pods) = of.get_mut(&pod.session) {
-            if pods.get(&pod.name).is_some_and(|known| known.uid == pod.uid) {
-                pods.remove(&pod.name);
-            }
+        if let Some(pods) = of.get_mut(session) {
+            pods.retain(|_, known| known.uid != uid);
             if pods.is_empty() {
-                of.remove(&pod.session);
+                of.remove(session);
             }
         }
+    }
+
+    fn remove(&self, pod: &PodSeen) -> String {
+        self.gone(&pod.session, &pod.uid);
         pod.session.clone()
     }
 }
@@ -127,6 +134,11 @@ mod tests {
         // Another pod of that name is there by now.
         assert_eq!(pods.apply(&Event::Delete(pod("b", "0"))), ["s"]);
         assert_eq!(pods.apply(&Event::Delete(pod("a", "1"))), ["s"]);
+        // The answer to its making comes after the watch's word that it is gone.
+        pods.put(PodSeen::read(&pod("a", "1")).unwrap());
+        pods.gone("s", "0");
+        assert_eq!(names(&pods), ["a", "b"]);
+        pods.gone("s", "1");
         assert_eq!(names(&pods), ["b"]);
         // What a new list does not have is gone, and whoever had it is told.
         for event in [Event::Init, Event::InitDone] {

@@ -13,6 +13,7 @@ const MESSAGE_CHARACTERS: usize = 1000;
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct PodSeen {
+    pub(crate) namespace: String,
     pub(crate) name: String,
     pub(crate) uid: String,
     pub(crate) session: String,
@@ -99,6 +100,7 @@ impl PodSeen {
         let before = runner.and_then(|runner| runner.last_state.as_ref()?.terminated.as_ref());
         let scheduled = condition("PodScheduled");
         Some(Self {
+            namespace: metadata.namespace.clone().unwrap_or_default(),
             name: pod.name_any(),
             uid: metadata.uid.clone()?,
             session,

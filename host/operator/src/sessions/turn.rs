@@ -327,7 +327,7 @@ impl<'a> Turn<'a> {
 
     /// The runner did not come in time.
     fn give_up_start(&mut self, seen: &Seen) -> bool {
-        let trouble = self.recorded().and_then(PodSeen::what_hinders).cloned();
+        let trouble = self.recorded().and_then(|pod| self.what_hinders(pod));
         self.delete_recorded(Some(AT_ONCE));
         if let Some(trouble) = trouble {
             let message = format!("the pod did not start in time: {}", trouble.message);

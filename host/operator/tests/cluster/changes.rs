@@ -52,6 +52,50 @@ fn the_work_of_a_session_is_fixed() {
     allowed(json!({"userContext": {"anything": ["at", {"all": 1}]}}));
 }
 
+#[test]
+fn only_a_workspace_that_is_kept_is_suspended() {
+    let cluster = cluster();
+    let namespace = cluster.namespace("suspended");
+    let suspend = json!({"operatingMode": "Suspended"});
+    let check = |persistent: bool, used: bool, expected: Option<&str>| {
+        let session = json!({
+            "apiVersion": "vteam.ambient-code/v1alpha1", "kind": "AgenticSession", "metadata": {"name": "s"},
+            "spec": {"prompt": "a", "workspace": {"persistent": persistent}},
+        });
+        assert!(namespace.apply(&session).good);
+        let status = json!({"status": {"workspaceUsed": used}}).to_string();
+        let set = ["patch", "as", "s", "--subresource=status", "--type=merge", "--patch", &status];
+        assert!(namespace.kubectl(&set).good);
+        let answer = patch(&namespace, &suspend);
+        let said = |expected: &str| answer.err.contains(expected);
+        assert!(
+            answer.good == expected.is_none() && expected.is_none_or(said),
+            "{persistent} {used}: {answer:?}"
+        );
+        // It may be used by then: what is written about it is not refused for that.
+        let late = namespace.kubectl(&[
+            "patch",
+            "as",
+            "s",
+            "--subresource=status",
+            "--type=merge",
+            "--patch",
+            r#"{"status": {"workspaceUsed": true}}"#,
+        ]);
+        assert!(late.good, "{late:?}");
+        assert!(namespace.kubectl(&["delete", "as", "s"]).good);
+    };
+    check(
+        false,
+        true,
+        Some(
+            "spec.operatingMode: Invalid value: its workspace is not persistent and would go with its runner",
+        ),
+    );
+    check(false, false, None);
+    check(true, true, None);
+}
+
 fn patch(namespace: &Namespace, spec: &Value) -> crate::server::Answer {
     let patch = json!({"spec": spec}).to_string();
     namespace.kubectl(&["patch", "as", "s", "--type=merge", "--patch", &patch])

@@ -324,7 +324,7 @@ fn not_implemented(spec: &AgenticSessionSpec, warnings: &mut Vec<Warning>) {
         (
             repositories,
             "ReposNotImplemented",
-            "repos are not cloned yet: give the files as workspace.dir or workspace.archive",
+            "repos are not cloned yet: give the files as workspace.archive, or on one machine as workspace.dir",
         ),
         (
             spec.auto_push_on_complete,

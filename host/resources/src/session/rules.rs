@@ -9,6 +9,8 @@ pub(super) const ONE_SOURCE: &str = "names both dir and archive: a workspace has
 /// Why a cluster takes no `workspace.dir`.
 pub const NO_FOLDERS: &str =
     "is a folder of the machine of `vteam up`, which a cluster does not have: upload it as an archive";
+const KEEPS_NOTHING: &str = "its workspace is not persistent and would go with its runner: write Stopped to end what is under way, and \
+    workspace.persistent in sessions that are to be suspended";
 pub(super) const ENVIRONMENT_NAME: &str =
     "a name is made of A-Z, a-z, 0-9 and '_', not a digit first, and a value has no NUL";
 pub(super) const REPOSITORY_URL: &str = "write url (or input.url, its older form)";
@@ -22,7 +24,20 @@ pub fn object() -> Vec<Rule> {
         "size(self.metadata.name) <= 63 && !self.metadata.name.contains('.')",
         "a session's name is a DNS label: at most 63 of a-z, 0-9 and '-', not at either end",
     );
-    vec![name.at(".metadata.name")]
+    let sleeps =
+        |session: &str| format!("(has({session}.operatingMode) && {session}.operatingMode == 'Suspended')");
+    let (before, now) = (sleeps("oldSelf.spec"), sleeps("self.spec"));
+    let suspended = Rule {
+        rule: format!(
+            "!{now} || {before} || (has(self.spec.workspace) && has(self.spec.workspace.persistent) \
+             && self.spec.workspace.persistent) || !has(self.status) || !has(self.status.workspaceUsed) || !self.status.workspaceUsed"
+        )
+        .into(),
+        message: KEEPS_NOTHING.into(),
+        field_path: Some(".spec.operatingMode".into()),
+        reason: None,
+    };
+    vec![name.at(".metadata.name"), suspended]
 }
 
 /// Costs are estimated by bounds, and the value of an `optional` has none: so these say `has` and not `orValue`.

@@ -6,7 +6,7 @@ use super::{
     input::{Path, Session},
     projects::ProjectPath,
 };
-use crate::problem::Problem;
+use crate::{problem::Problem, settings::SettingsError};
 use axum::{
     Json,
     body::Body as Stream,
@@ -162,11 +162,12 @@ pub(crate) async fn upload(
     request: Request,
 ) -> Result<(StatusCode, Json<Value>), Problem> {
     api.projects.get(&path.project)?;
+    let of = api.projects.uid(&path.project).ok_or(SettingsError::NotFound)?;
     let (writer, magic) = received(&api, request).await?;
     if !magic.starts_with(&[0x1f, 0x8b]) {
         return Err(Problem::unsupported("an archive is a tar compressed with gzip"));
     }
-    let blob = writer.finish_upload(&path.project).await?;
+    let blob = writer.finish_upload(&of).await?;
     Ok((StatusCode::CREATED, Json(json!({"blob": blob.digest, "size": blob.size}))))
 }
 

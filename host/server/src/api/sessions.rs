@@ -11,7 +11,7 @@ use crate::{
     problem::Problem,
     records::{Record, Refused},
     sessions::{Caller, NewSession, SessionView},
-    settings::Project,
+    settings::{Project, SettingsError},
 };
 use axum::{Extension, Json, extract::State, http::StatusCode};
 use model::{
@@ -151,7 +151,8 @@ async fn possible(api: &Api, project: &Project, spec: &Accepted) -> Result<(), P
             }
         }
         Source::Archive { blob } => {
-            if !api.sessions.store().has_blob(&project.name, blob).await? {
+            let of = api.projects.uid(&project.name).ok_or(SettingsError::NotFound)?;
+            if !api.sessions.store().has_blob((&project.name, &of), blob).await? {
                 wrong(
                     "spec.workspace.archive.blob",
                     "there is no such upload: PUT it to …/archives first".to_owned(),

@@ -2,7 +2,7 @@
 
 use super::{Catalogue, Origin, Plugin, Standing, native::EngineOf};
 use crate::{
-    broker::Broker,
+    broker::{Broker, SET_UP},
     sessions::{Material, Missing, Surroundings, Wanted},
     settings::{Project, Projects},
 };
@@ -11,7 +11,7 @@ use futures::{FutureExt as _, future::BoxFuture};
 use manifest::Kind;
 use model::{
     grant::EffectSet,
-    id::{Digest, ProjectName},
+    id::{Digest, ProjectName, ProjectUid},
     lifecycle::Reason,
 };
 use protocol::{
@@ -36,6 +36,10 @@ pub struct Around {
 impl Surroundings for Around {
     fn material(&self, wanted: Wanted) -> BoxFuture<'_, Result<Material, Missing>> {
         self.gather(wanted).boxed()
+    }
+
+    fn uid(&self, project: &ProjectName) -> Option<ProjectUid> {
+        self.projects.uid(project)
     }
 
     fn artifact(&self, digest: Digest) -> BoxFuture<'_, Option<Bytes>> {
@@ -65,7 +69,10 @@ impl Around {
         let there = models.wait_for(Option::is_some).await.ok().and_then(|broker| broker.clone());
         let broker = there.ok_or_else(|| missing(Reason::Internal, "the server is shutting down"))?;
         let model = wanted.model.or_else(|| broker.default_model()).ok_or_else(|| {
-            missing(Reason::ModelUnavailable, "no model is set up: set ANTHROPIC_API_KEY, or VTEAM_MODEL_URL, or name one in the project's settings (defaults.model)")
+            let what = format!(
+                "no model is set up: set {SET_UP}, or name one in the project's settings (defaults.model)"
+            );
+            missing(Reason::ModelUnavailable, what)
         })?;
         broker.reaches(&model).map_err(|failure| missing(Reason::ModelUnavailable, failure.message))?;
         let card = broker.card(&model);

@@ -274,6 +274,7 @@ impl Actor {
 
     fn view(&self) -> SessionView {
         let mut record = self.record.clone();
+        record.state.message = self.message();
         self.tell_start(&mut record.state);
         let (connected, pending) = (self.link.is_some(), self.story.pending.len());
         self.registry.view(record, self.accepted.clone(), connected, pending)

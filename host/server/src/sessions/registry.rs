@@ -215,7 +215,10 @@ impl Registry {
         spec: &Accepted,
     ) -> Result<(), BlobError> {
         match &spec.workspace {
-            Source::Archive { blob } => self.store.keep_blob(uid, project, blob).await,
+            Source::Archive { blob } => {
+                let of = self.surroundings.uid(project).ok_or(BlobError::NotFound)?;
+                self.store.keep_blob(uid, (project, &of), blob).await
+            }
             Source::Empty | Source::Dir { .. } | Source::InPlace { .. } => Ok(()),
         }
     }

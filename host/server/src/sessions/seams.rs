@@ -4,7 +4,7 @@ use futures::future::BoxFuture;
 use model::{
     Untrusted,
     event::{PinnedPlugin, Warning},
-    id::{Digest, Epoch, PersonaKey, PluginId, ProjectName, Seq, SessionRef, SessionUid},
+    id::{Digest, Epoch, PersonaKey, PluginId, ProjectName, ProjectUid, Seq, SessionRef, SessionUid},
     lifecycle::{Phase, Reason},
     plan::Desired,
 };
@@ -140,6 +140,9 @@ pub struct Missing {
 pub trait Surroundings: Send + Sync + 'static {
     /// May take long: plugins are compiled before their first use.
     fn material(&self, wanted: Wanted) -> BoxFuture<'_, Result<Material, Missing>>;
+
+    /// Which project of this name there is now.
+    fn uid(&self, project: &ProjectName) -> Option<ProjectUid>;
 
     /// Native code by its digest.
     fn artifact(&self, digest: Digest) -> BoxFuture<'_, Option<bytes::Bytes>>;

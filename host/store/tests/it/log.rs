@@ -142,10 +142,11 @@ async fn blobs_are_what_their_digest_says_and_belong_to_sessions() {
 #[tokio::test]
 async fn a_digest_opens_blobs_of_its_own_project_only() {
     async fn check(store: &Store, project: &str, digest: &Digest, expected: bool) {
-        let project = project.parse().unwrap();
-        assert_eq!(store.has_blob(&project, digest).await.unwrap(), expected, "{project} {digest}");
-        let kept = store.keep_blob(&uid("b"), &project, digest).await;
-        assert_eq!(kept.is_ok(), expected, "{project} {digest}: {kept:?}");
+        let (name, of) = (project.parse().unwrap(), format!("{project}-1").parse().unwrap());
+        let project = (&name, &of);
+        assert_eq!(store.has_blob(project, digest).await.unwrap(), expected, "{project:?} {digest}");
+        let kept = store.keep_blob(&uid("b"), project, digest).await;
+        assert_eq!(kept.is_ok(), expected, "{project:?} {digest}: {kept:?}");
         assert!(expected || matches!(kept, Err(BlobError::NotFound)), "{kept:?}");
     }
     let (dir, store) = store();
@@ -158,7 +159,7 @@ async fn a_digest_opens_blobs_of_its_own_project_only() {
     store.create(record("a", 1), vec![]).await.unwrap();
     let mut writer = store.blob_writer(9).await.unwrap();
     writer.write(b"archive".to_vec()).await.unwrap();
-    let upload = writer.finish_upload(&"p".parse().unwrap()).await.unwrap().digest;
+    let upload = writer.finish_upload(&"p-1".parse().unwrap()).await.unwrap().digest;
     let snapshot = store.put_blob(Some(&uid("a")), b"snapshot".to_vec()).await.unwrap();
     let unsaid = store.put_blob(None, b"of nobody".to_vec()).await.unwrap();
     // Where no session of that project came to be, its name gives nothing.
@@ -176,6 +177,10 @@ async fn a_digest_opens_blobs_of_its_own_project_only() {
     store.delete(&uid("a")).await.unwrap();
     check(&store, "p", &snapshot, false).await;
     check(&store, "p", &upload, true).await;
+    // Another project that has the name by now.
+    let (name, next) = ("p".parse().unwrap(), "p-2".parse().unwrap());
+    store.delete(&uid("b")).await.unwrap();
+    assert!(!store.has_blob((&name, &next), &upload).await.unwrap());
 }
 
 #[tokio::test]

@@ -235,12 +235,12 @@ async fn rights(context: &Context, credential: &Credential) -> Finding {
     if may_not.is_empty() {
         return Finding::new(WHAT, true, format!("{name} may {} sessions in {project}", may.join(", ")));
     }
+    let may = if may.is_empty() { String::new() } else { format!(" and may {}", may.join(", ")) };
     let detail = format!(
-        "{name} may not {} sessions in {project}: have vteam-edit bound to it there",
+        "{name} may not {} sessions in {project}{may}: have vteam-edit bound to it there",
         may_not.join(", ")
     );
-    // To look on is enough for some.
-    Finding::new(WHAT, !may.is_empty(), detail)
+    Finding::new(WHAT, false, detail)
 }
 
 async fn allowed(client: &kube::Client, project: &ProjectName, verb: &str) -> kube::Result<bool> {

@@ -4,6 +4,7 @@ use super::{Facts, Turn};
 use crate::sessions::{
     draft::Draft,
     memory::Memory,
+    pod,
     seen::{PodSeen, Runner as Process, Trouble},
     word,
 };
@@ -16,6 +17,9 @@ use resources::{
     condition::operator::{POD_CREATED, POD_SCHEDULED, POD_STARTED},
 };
 
+/// How the scheduler calls what a pod waits for.
+const CLAIM: &str = "PersistentVolumeClaim";
+
 /// A pod to be deleted, if it is still the same.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Delete {
@@ -26,7 +30,7 @@ pub(crate) struct Delete {
 }
 
 impl Delete {
-    pub(super) fn of(pod: &PodSeen, grace_seconds: Option<u32>) -> Self {
+    pub(crate) fn of(pod: &PodSeen, grace_seconds: Option<u32>) -> Self {
         Self { name: pod.name.clone(), uid: pod.uid.clone(), grace_seconds }
     }
 }
@@ -45,17 +49,32 @@ pub(crate) struct Outcome {
     pub(crate) memory: Memory,
 }
 
-impl PodSeen {
-    /// What keeps it from starting.
-    pub(super) fn what_hinders(&self) -> Option<&Trouble> {
-        match &self.scheduled {
-            Some(Err(trouble)) => Some(trouble),
-            _ => self.trouble.as_ref(),
+impl Turn<'_> {
+    /// What keeps a pod from starting.
+    pub(super) fn what_hinders(&self, pod: &PodSeen) -> Option<Trouble> {
+        match &pod.scheduled {
+            Some(Err(Trouble { word, message })) => {
+                let message = format!("{message}{}", self.which_claim(message));
+                Some(Trouble { word: word.clone(), message })
+            }
+            _ => pod.trouble.clone(),
         }
     }
-}
 
-impl Turn<'_> {
+    /// The scheduler names neither the claim nor what it waits for.
+    fn which_claim(&self, message: &str) -> String {
+        let wish = self.facts.judged.wish.as_ref();
+        let Some(wish) = wish.filter(|wish| wish.accepted.persistent && message.contains(CLAIM)) else {
+            return String::new();
+        };
+        let claim = pod::base_name(&self.facts.view.uid);
+        let class = match &wish.overrides.storage_class {
+            Some(class) => format!("the StorageClass {class} (resourceOverrides.storageClass)"),
+            None => "a default StorageClass, as resourceOverrides.storageClass names none".to_owned(),
+        };
+        format!(" The workspace's claim {claim} has no volume yet: is there {class}?")
+    }
+
     pub(crate) fn finish(mut self) -> Outcome {
         self.tell_pod();
         self.tell_work();
@@ -63,7 +82,8 @@ impl Turn<'_> {
         let Self { facts: Facts { view, .. }, memory, draft, mut deletes, until, remove, retry } = self;
         deletes.dedup();
         let write = draft.is_news(view).then_some(draft);
-        Outcome { remove: remove && write.is_none(), write, delete: deletes, retry, until, memory }
+        let remove = remove && write.is_none() && !view.deleting;
+        Outcome { remove, write, delete: deletes, retry, until, memory }
     }
 
     /// How far the pod is.
@@ -82,12 +102,13 @@ impl Turn<'_> {
             return;
         }
         self.draft.condition(POD_CREATED, ConditionStatus::True, "Created", "");
-        match &pod.scheduled {
-            Some(Ok(())) => self.draft.condition(POD_SCHEDULED, ConditionStatus::True, "Scheduled", ""),
-            Some(Err(Trouble { word, message })) => {
+        let hindrance = self.what_hinders(&pod);
+        match (&pod.scheduled, &hindrance) {
+            (Some(Ok(())), _) => self.draft.condition(POD_SCHEDULED, ConditionStatus::True, "Scheduled", ""),
+            (Some(Err(_)), Some(Trouble { word, message })) => {
                 self.draft.condition(POD_SCHEDULED, ConditionStatus::False, word, message);
             }
-            None => {}
+            _ => {}
         }
         match (&pod.trouble, pod.started) {
             (Some(Trouble { word, .. }), _) if self.is_told(word) => {}
@@ -98,9 +119,9 @@ impl Turn<'_> {
             (None, false) => self.draft.retain(|one| one.kind != POD_STARTED),
         }
         if phase == Phase::Creating {
-            match pod.what_hinders() {
+            match hindrance {
                 Some(Trouble { word, .. }) if self.draft.status.reason.as_deref() == Some(word.as_str()) => {}
-                Some(Trouble { word, message }) => self.draft.say(&Reason::Other(word.clone()), message),
+                Some(Trouble { word, message }) => self.draft.say(&Reason::Other(word), &message),
                 None => self.draft.say(&Reason::RunnerStarting, ""),
             }
         }

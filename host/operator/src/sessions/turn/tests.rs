@@ -32,6 +32,7 @@ struct World {
     memory: Memory,
     now: UnixMillis,
     refusal: Option<Refusal>,
+    deleting: bool,
 }
 
 /// What a turn came to.
@@ -55,6 +56,7 @@ impl World {
             memory: Memory::default(),
             now: clock::parse(NOW),
             refusal: None,
+            deleting: false,
         }
     }
 
@@ -75,7 +77,8 @@ impl World {
     fn turn(&mut self) -> Done {
         let object = serde_json::from_value(json!({
             "apiVersion": resources::API_VERSION, "kind": "AgenticSession",
-            "metadata": {"name": "fix", "namespace": "p", "uid": "u", "resourceVersion": "1", "generation": 1},
+            "metadata": {"name": "fix", "namespace": "p", "uid": "u", "resourceVersion": "1", "generation": 1,
+                "deletionTimestamp": self.deleting.then_some(NOW)},
             "spec": self.spec, "status": self.status,
         }));
         let view = View::read(&object.unwrap()).unwrap();
@@ -173,6 +176,7 @@ fn rests_on_its_conditions(draft: &Draft) {
 
 fn pod(epoch: u64, runner: Process) -> PodSeen {
     PodSeen {
+        namespace: "p".to_owned(),
         name: format!("vteam-s-u-{epoch}"),
         uid: format!("pod-{epoch}"),
         session: "u".to_owned(),
@@ -324,6 +328,25 @@ fn a_stop_waits_for_the_server() {
     world.turn();
     world.now = at("00:11:00");
     assert_eq!(world.turn().outcome.delete.len(), 1);
+}
+
+#[test]
+fn what_is_being_deleted_stops() {
+    let mut world = World::with_pod("Running", work("Running", true, Some(1)), running());
+    world.spec["ttlSecondsAfterFinished"] = json!(0);
+    world.deleting = true;
+    assert_eq!(world.turn().phase, Phase::Stopping);
+    world.status["work"] = work("Stopped", false, Some(1));
+    assert_eq!(world.turn().outcome.delete.len(), 1);
+    world.pods.clear();
+    assert_eq!(world.turn().phase, Phase::Stopped);
+    let done = world.turn();
+    assert!(!done.outcome.remove && done.outcome.write.is_none(), "it is on its way: {done:?}");
+    // Nothing is made for it.
+    let mut world = World::new(json!({"prompt": "a"}), json!({}));
+    world.deleting = true;
+    let done = world.turn();
+    assert!(done.created.is_empty() && done.phase == Phase::Stopped, "{done:?}");
 }
 
 #[test]

@@ -7,6 +7,7 @@ use crate::sessions::{
     seams::{Decided, Life},
 };
 use model::{
+    Untrusted,
     id::{Epoch, SessionRef, UnixMillis},
     lifecycle::Phase,
     plan::{Action, Runner},
@@ -147,7 +148,9 @@ impl Actor {
             connected_epoch: connected,
             phase: said,
             reason: said.map(|_| state.reason.word()),
-            message: said.map(|_| self.message()).filter(|message| !message.is_empty()),
+            message: said
+                .map(|_| render::line(&self.message(), MESSAGE_CHARACTERS))
+                .filter(|message| !message.is_empty()),
             workspace_used: Some(state.was_bound()),
             deadline: self.deadline().and_then(time),
             idle_since: state.idle_since.filter(|_| state.run.is_none()).and_then(time),
@@ -176,19 +179,21 @@ impl Actor {
         }
     }
 
-    /// Whoever looks at the object alone is told, too, what it waits for and how to answer.
-    fn message(&self) -> String {
-        let said = render::line(&self.record.state.message, MESSAGE_CHARACTERS);
+    /// Whoever looks at the session alone is told, too, what it waits for and how to answer.
+    pub(super) fn message(&self) -> Untrusted {
+        let said = self.record.state.message.clone();
         let Some(ask) = self.story.pending.first().filter(|_| said.is_empty()) else { return said };
         let SessionRef { project, name } = &self.record.reference;
         let (verb, more) = match ask {
             Ask::Approval(_) => ("approve", ""),
             Ask::Question(_) => ("answer", " TEXT"),
         };
+        let at = match self.registry.life {
+            Life::Followed(_) => " --context CONTEXT [--service-account NAME]",
+            Life::Planned => "",
+        };
         let (waiting, id) = (self.story.pending.len(), ask.id());
-        format!(
-            "{waiting} waiting: vteam --context CONTEXT sessions {verb} {name} {id}{more} --project {project}"
-        )
+        format!("{waiting} waiting: vteam{at} --project {project} sessions {verb} {name} {id}{more}").into()
     }
 
     /// When the run under way has used its time, if it goes on as it does.

@@ -4,7 +4,7 @@ use super::fake::{Fake, Over};
 use futures::{StreamExt, future::BoxFuture};
 use model::{
     event::{Event, RunEnd, Warning},
-    id::{Digest, Epoch, ProjectName, Seq, SessionRef, SessionUid},
+    id::{Digest, Epoch, ProjectName, ProjectUid, Seq, SessionRef, SessionUid},
     lifecycle::{Phase, Reason},
     message::Block,
     plan::Desired,
@@ -128,6 +128,10 @@ impl Runners {
 struct Nothing;
 
 impl Surroundings for Nothing {
+    fn uid(&self, project: &ProjectName) -> Option<ProjectUid> {
+        project.as_str().parse().ok()
+    }
+
     fn material(&self, wanted: Wanted) -> BoxFuture<'_, Result<Material, Missing>> {
         let missing = wanted.persona.map(|persona| Missing {
             reason: Reason::PersonaMissing,
