@@ -171,7 +171,7 @@ async fn an_upload_ends_with_its_project() -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Whoever takes a runner away from the cluster's garbage collector keeps it for a minute.
+/// Whoever takes a runner away from the cluster's garbage collector keeps it for about a minute.
 #[tokio::test]
 async fn a_runner_whose_session_is_gone_is_ended() -> anyhow::Result<()> {
     let project = Project::new("orphan")?;

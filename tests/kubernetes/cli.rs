@@ -230,6 +230,8 @@ async fn what_a_cluster_lacks_is_told() -> anyhow::Result<()> {
     for what in ["rights", "project", "pod security"] {
         assert_eq!(standing(&other, what), false, "{what}: {other:?}");
     }
+    let looks_on = doctor(&["--project", &project.name, "--service-account", "view"])?;
+    assert_eq!(standing(&looks_on, "rights"), false, "{looks_on:?}");
     let elsewhere =
         doctor(&["--project", &project.name, "--service-account", "edit", "--system-namespace", "none"])?;
     for what in ["server", "operator", "access"] {

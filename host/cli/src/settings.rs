@@ -95,21 +95,17 @@ impl Settings {
         }
     }
 
-    /// Before a verb that is about this machine: what names a server elsewhere has no effect on it.
+    /// Before a verb that is about this machine, and has nothing to do with a cluster.
     ///
     /// # Errors
-    /// When one was named.
+    /// When one was named. The address of a server may be this machine's.
     pub(crate) fn only_here(&self, verb: &str) -> Outcome {
-        let named = match &self.place {
-            Place::Here => return Ok(()),
-            Place::Url { .. } => "--server (VTEAM_SERVER) names",
-            Place::Cluster(_) => "--context (VTEAM_CONTEXT) or --kubeconfig names",
-        };
+        let Place::Cluster(_) = &self.place else { return Ok(()) };
         Err(Failure::new(
             Code::Usage,
             format!(
-                "`vteam {verb}` is about this machine, and {named} a server elsewhere: leave it out. What a cluster is given \
-                 prints `vteam install`"
+                "`vteam {verb}` is about this machine, and --context, --kubeconfig or VTEAM_CONTEXT names a cluster: leave it \
+                 out. `vteam install` prints what a cluster is given"
             ),
         ))
     }
@@ -433,6 +429,20 @@ mod tests {
         check(&["--service-account", "a"], false);
         check(&["--ca", "f"], false);
         check(&["--context", "c", "--ca", "f"], false);
+    }
+
+    #[test]
+    fn what_is_about_this_machine_takes_no_other() {
+        let check = |line: &[&str], expected: Option<&str>| {
+            let refused = settings(&[&["--data-dir", "/d"], line].concat()).unwrap().only_here("up").err();
+            let named = refused.map(|failure| failure.to_string());
+            let right = |part: &str| named.as_ref().is_some_and(|said| said.contains(part));
+            assert!(expected.map_or(named.is_none(), right), "{line:?}: {named:?}");
+        };
+        check(&[], None);
+        check(&["--context", "c"], Some("VTEAM_CONTEXT"));
+        check(&["--kubeconfig", "k"], Some("--kubeconfig"));
+        check(&["--server", "http://127.0.0.1:1"], None);
     }
 
     #[test]

@@ -53,6 +53,8 @@ pub enum ClusterError {
     Client(#[source] kube::Error),
     #[error(transparent)]
     Pki(#[from] PkiError),
+    #[error("the cluster's projects cannot be listed")]
+    Projects(#[source] kube::Error),
     #[error("the certificate of the server's CA cannot be published as the ConfigMap {name}")]
     Publish { name: String, source: kube::Error },
 }
@@ -89,6 +91,7 @@ impl Cluster {
         let runners = Arc::new(Runners::new(client.clone(), Arc::clone(&writer)));
         let clients = Arc::new(Clients::new(config).map_err(ClusterError::Client)?);
         let namespaces = Arc::new(Namespaces::new(Arc::clone(&clients)));
+        namespaces.look(&client).await.map_err(ClusterError::Projects)?;
         let refusals = Arc::new(Refusals::default());
         let elsewhere = Elsewhere {
             life: Life::Followed(Arc::clone(&runners) as _),

@@ -5,7 +5,7 @@ use futures::{StreamExt as _, TryStreamExt as _, future::BoxFuture, stream};
 use k8s_openapi::api::core::v1::Namespace;
 use kube::{
     Api, Client, ResourceExt as _,
-    api::PostParams,
+    api::{ListParams, PostParams},
     core::DynamicObject,
     runtime::{WatchStreamExt as _, watcher},
 };
@@ -55,6 +55,14 @@ struct Seen {
 impl Namespaces {
     pub(crate) fn new(clients: Arc<Clients>) -> Self {
         Self { clients, seen: Mutex::default(), news: Notify::new() }
+    }
+
+    /// Which projects there are, before anybody asks: what is stored may be of others that had their names.
+    pub(crate) async fn look(&self, client: &Client) -> kube::Result<()> {
+        let labelled = ListParams::default().labels(&format!("{LABEL}=true"));
+        let there = Api::<Namespace>::all(client.clone()).list(&labelled).await?;
+        self.seen().labelled = there.iter().filter_map(project_of).collect();
+        Ok(())
     }
 
     /// Waits until all projects and settings were read once.

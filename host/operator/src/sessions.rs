@@ -302,7 +302,7 @@ impl Sessions {
     }
 
     async fn carry_out(&self, view: &View, outcome: Outcome) -> Result<Action, TurnError> {
-        let Outcome { write, delete, remove, retry, until, memory } = outcome;
+        let Outcome { write, delete, remove, retry, mut until, memory } = outcome;
         lock(&self.memories).insert(view.uid.clone(), memory);
         if let Some(draft) = write {
             let (phase, reason) = (draft.phase(), draft.status.reason.clone().unwrap_or_default());
@@ -328,7 +328,10 @@ impl Sessions {
             // The watch may not have it yet: once is enough.
             match self.hands.delete(&view.namespace, pod).await? {
                 Some(ending) => self.pods.ends(ending),
-                None => self.pods.gone(&view.uid, &pod.uid),
+                None => {
+                    self.pods.gone(&view.uid, &pod.uid);
+                    until = Some(clock::now());
+                }
             }
         }
         if remove {

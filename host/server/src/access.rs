@@ -9,8 +9,7 @@ use resources::authority::{self, SESSIONS, SETTINGS};
 use serde_json::Value;
 use std::{sync::Arc, time::Duration};
 
-/// How often a stream that lasts asks again: whoever may not read any more reads no longer than this, and what an answer
-/// counts beside it.
+/// How often a stream that lasts asks again, and how long it waits for the answer.
 pub const AGAIN: Duration = Duration::from_secs(10);
 
 /// Who it is, and whether they may.

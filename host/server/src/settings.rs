@@ -37,8 +37,8 @@ pub trait Projects: Send + Sync + 'static {
     /// When there is none, or its settings are not valid and never were.
     fn get(&self, name: &ProjectName) -> Result<Arc<Project>, SettingsError>;
 
-    /// Which of all that ever had this name it is: what was uploaded to one that is gone is not the next one's. `None`:
-    /// there is none.
+    /// Which of all that ever had this name it is: what was of one that is gone is not the next one's. `None`: there is
+    /// none.
     fn uid(&self, name: &ProjectName) -> Option<ProjectUid>;
 
     /// The project as the caller finds it.
@@ -127,7 +127,7 @@ impl Projects for Folder {
         Self::get(self, name)
     }
 
-    /// All are one person's.
+    /// All that ever had the name are one person's.
     fn uid(&self, name: &ProjectName) -> Option<ProjectUid> {
         name.as_str().parse().ok()
     }

@@ -418,7 +418,7 @@ mod tests {
             assert!(error.to_string().contains(expected), "{error}");
             assert!(!session.path().join("workspace").exists());
         };
-        check(Source::Dir { path: "/no/such/folder".into(), include_ignored: false }, "does not exist");
+        check(Source::Dir { path: "/no/such/folder".into(), include_ignored: false }, "there is no folder");
         let repository = tempfile::tempdir().unwrap();
         let hooks = repository.path().join(".git/hooks");
         fs::create_dir_all(&hooks).unwrap();

@@ -18,6 +18,7 @@ fn record(uid: &SessionUid) -> SessionRecord {
     SessionRecord {
         uid: uid.clone(),
         reference: SessionRef { project: "p".parse().unwrap(), name: uid.as_str().parse().unwrap() },
+        project_uid: None,
         created_at: UnixMillis(1),
         created_by: "bench".into(),
         labels: Default::default(),

@@ -324,6 +324,7 @@ mod tests {
         SessionRecord {
             uid: "a".parse().unwrap(),
             reference: SessionRef { project: "p".parse().unwrap(), name: "a".parse().unwrap() },
+            project_uid: None,
             created_at: UnixMillis(1),
             created_by: "me".into(),
             labels: Default::default(),

@@ -145,6 +145,8 @@ pub(crate) fn sessions(
 pub(crate) struct Fixed {
     pub(crate) uid: SessionUid,
     pub(crate) reference: SessionRef,
+    #[serde(default)]
+    pub(crate) project_uid: Option<ProjectUid>,
     pub(crate) created_at: UnixMillis,
     pub(crate) created_by: model::Untrusted,
     pub(crate) labels: std::collections::BTreeMap<String, String>,
@@ -154,10 +156,20 @@ pub(crate) struct Fixed {
 
 pub(crate) fn record(row: &Row<'_>) -> Result<SessionRecord, StoreError> {
     let text = |index| row.get_ref(index)?.as_str().map_err(|error| StoreError::Failed(error.into()));
-    let Fixed { uid, reference, created_at, created_by, labels, spec, event_bytes } =
+    let Fixed { uid, reference, project_uid, created_at, created_by, labels, spec, event_bytes } =
         serde_json::from_str(text(0)?)?;
     let state: SessionState = serde_json::from_str(text(1)?)?;
-    Ok(SessionRecord { uid, reference, created_at, created_by, labels, spec, event_bytes, state })
+    Ok(SessionRecord {
+        uid,
+        reference,
+        project_uid,
+        created_at,
+        created_by,
+        labels,
+        spec,
+        event_bytes,
+        state,
+    })
 }
 
 pub(crate) fn owns_blob(
@@ -178,7 +190,8 @@ pub(crate) fn has_blob(
 ) -> Result<bool, StoreError> {
     let mut statement = connection.prepare_cached(
         "SELECT 1 FROM blob_project WHERE project = ?2 AND digest = ?3
-         UNION ALL SELECT 1 FROM blob_owner o JOIN session s ON s.uid = o.uid WHERE s.project = ?1 AND o.digest = ?3",
+         UNION ALL SELECT 1 FROM blob_owner o JOIN session s ON s.uid = o.uid
+         WHERE s.project = ?1 AND o.digest = ?3 AND coalesce(json_extract(s.record, '$.projectUid'), ?2) = ?2",
     )?;
     Ok(statement.exists([project.as_str(), uid.as_str(), digest.as_str()])?)
 }

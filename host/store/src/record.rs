@@ -3,7 +3,7 @@
 use model::{
     Untrusted,
     event::{PinnedPlugin, Snapshot},
-    id::{Epoch, MessageId, RunId, SessionRef, SessionUid, UnixMillis},
+    id::{Epoch, MessageId, ProjectUid, RunId, SessionRef, SessionUid, UnixMillis},
     lifecycle::{Phase, Reason},
     message::Block,
     money::{Budget, MicroUsd, Usage},
@@ -18,6 +18,9 @@ use std::collections::BTreeMap;
 pub struct SessionRecord {
     pub uid: SessionUid,
     pub reference: SessionRef,
+    /// Of the project that it was made in; absent where an earlier release made it.
+    #[serde(default)]
+    pub project_uid: Option<ProjectUid>,
     pub created_at: UnixMillis,
     pub created_by: Untrusted,
     pub labels: BTreeMap<String, String>,

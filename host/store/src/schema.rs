@@ -53,7 +53,8 @@ CREATE TABLE blob_owner (
 CREATE INDEX blob_owner_digest ON blob_owner (digest);
 ";
 
-/// Came within this format: made where it is missing, and an earlier release does not see it. `project` is a uid.
+/// Came within this format: made where it is missing, and an earlier release does not see it. `project` is a uid
+/// (a name, on one machine).
 const UPLOADS: &str = "
 CREATE TABLE IF NOT EXISTS blob_project (
     project TEXT NOT NULL,

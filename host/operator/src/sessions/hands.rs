@@ -145,15 +145,18 @@ impl Hands {
         }
     }
 
-    /// Ends a pod of which no session is known, if the API server knows of none either. Whether it did.
-    pub(crate) async fn end_orphan(&self, pod: &PodSeen) -> Result<bool, CallError> {
-        let api = kinds::api(self.client.clone(), &pod.namespace, &kinds::session());
-        let there = calls::read(api.list_metadata(&ListParams::default())).await?;
-        if there.iter().any(|session| session.metadata.uid.as_ref() == Some(&pod.session)) {
-            return Ok(false);
+    /// The uids of a namespace's sessions, as the API server has them now.
+    pub(crate) async fn sessions(&self, namespace: &str) -> Result<HashSet<String>, CallError> {
+        let api = kinds::lenient(self.client.clone(), namespace, &kinds::session());
+        let (mut uids, mut params) = (HashSet::new(), ListParams::default().limit(super::PAGE));
+        loop {
+            let page = calls::read(api.list(&params)).await?;
+            uids.extend(page.items.into_iter().filter_map(|Lenient(session)| session.metadata.uid));
+            params.continue_token = page.metadata.continue_.filter(|token| !token.is_empty());
+            if params.continue_token.is_none() {
+                return Ok(uids);
+            }
         }
-        self.delete(&pod.namespace, &Delete::of(pod, None)).await?;
-        Ok(true)
     }
 
     /// The session's time is over. What belongs to it is collected by the cluster.

@@ -17,6 +17,8 @@ pub(crate) struct PodSeen {
     pub(crate) name: String,
     pub(crate) uid: String,
     pub(crate) session: String,
+    /// The cluster's garbage collector ends it with its session.
+    pub(crate) owned: bool,
     /// That it was made for.
     pub(crate) epoch: u64,
     pub(crate) created: UnixMillis,
@@ -103,6 +105,10 @@ impl PodSeen {
             namespace: metadata.namespace.clone().unwrap_or_default(),
             name: pod.name_any(),
             uid: metadata.uid.clone()?,
+            owned: pod
+                .owner_references()
+                .iter()
+                .any(|one| one.controller == Some(true) && one.uid == session),
             session,
             epoch: pod.labels().get(EPOCH_LABEL).and_then(|epoch| epoch.parse().ok()).unwrap_or_default(),
             created: metadata.creation_timestamp.as_ref().map(|Time(at)| clock::of(*at)).unwrap_or_default(),

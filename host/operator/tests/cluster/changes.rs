@@ -57,20 +57,20 @@ fn only_a_workspace_that_is_kept_is_suspended() {
     let cluster = cluster();
     let namespace = cluster.namespace("suspended");
     let suspend = json!({"operatingMode": "Suspended"});
-    let check = |persistent: bool, used: bool, expected: Option<&str>| {
+    let check = |persistent: bool, status: Value, expected: Option<&str>| {
         let session = json!({
             "apiVersion": "vteam.ambient-code/v1alpha1", "kind": "AgenticSession", "metadata": {"name": "s"},
             "spec": {"prompt": "a", "workspace": {"persistent": persistent}},
         });
         assert!(namespace.apply(&session).good);
-        let status = json!({"status": {"workspaceUsed": used}}).to_string();
+        let status = json!({"status": status}).to_string();
         let set = ["patch", "as", "s", "--subresource=status", "--type=merge", "--patch", &status];
         assert!(namespace.kubectl(&set).good);
         let answer = patch(&namespace, &suspend);
         let said = |expected: &str| answer.err.contains(expected);
         assert!(
             answer.good == expected.is_none() && expected.is_none_or(said),
-            "{persistent} {used}: {answer:?}"
+            "{persistent} {status}: {answer:?}"
         );
         // It may be used by then: what is written about it is not refused for that.
         let late = namespace.kubectl(&[
@@ -85,15 +85,15 @@ fn only_a_workspace_that_is_kept_is_suspended() {
         assert!(late.good, "{late:?}");
         assert!(namespace.kubectl(&["delete", "as", "s"]).good);
     };
-    check(
-        false,
-        true,
-        Some(
-            "spec.operatingMode: Invalid value: its workspace is not persistent and would go with its runner",
-        ),
-    );
-    check(false, false, None);
-    check(true, true, None);
+    let refused =
+        "spec.operatingMode: Invalid value: its workspace is not persistent and would go with its runner";
+    let work = json!({"seq": 1, "hasWork": true, "workspaceUsed": true});
+    check(false, json!({"workspaceUsed": true}), Some(refused));
+    check(false, json!({"work": work}), Some(refused));
+    check(false, json!({"phase": "Running", "work": work}), Some(refused));
+    check(false, json!({"phase": "Completed", "work": work}), None);
+    check(false, json!({}), None);
+    check(true, json!({"workspaceUsed": true, "work": work}), None);
 }
 
 fn patch(namespace: &Namespace, spec: &Value) -> crate::server::Answer {

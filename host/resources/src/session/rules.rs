@@ -30,7 +30,10 @@ pub fn object() -> Vec<Rule> {
     let suspended = Rule {
         rule: format!(
             "!{now} || {before} || (has(self.spec.workspace) && has(self.spec.workspace.persistent) \
-             && self.spec.workspace.persistent) || !has(self.status) || !has(self.status.workspaceUsed) || !self.status.workspaceUsed"
+             && self.spec.workspace.persistent) || !has(self.status) \
+             || (has(self.status.phase) && self.status.phase in ['Completed', 'Failed', 'Stopped']) \
+             || ((!has(self.status.workspaceUsed) || !self.status.workspaceUsed) \
+             && (!has(self.status.work) || !has(self.status.work.workspaceUsed) || !self.status.work.workspaceUsed))"
         )
         .into(),
         message: KEEPS_NOTHING.into(),

@@ -87,8 +87,14 @@ impl Registry {
     }
 
     pub(super) async fn uid(&self, session: &SessionRef) -> Result<SessionUid, SessionError> {
-        let record = self.store.session(session).await?;
+        let record = self.store.session(session).await?.filter(|record| self.is_there(record));
         Ok(record.ok_or(SessionError::NotFound)?.uid)
+    }
+
+    /// One of a project that is gone, and whose name another one has by now, is on its way out, and nobody's.
+    fn is_there(&self, record: &SessionRecord) -> bool {
+        let (of, now) = (&record.project_uid, self.surroundings.uid(&record.reference.project));
+        of.is_none() || now.is_none() || *of == now
     }
 
     /// The session's task, started if it was not.
@@ -253,6 +259,7 @@ impl Registry {
         events.extend(change.events.into_iter().map(|new| new.event));
         let record = SessionRecord {
             uid,
+            project_uid: self.surroundings.uid(&reference.project),
             reference,
             created_at: at,
             created_by: created_by.clone(),
@@ -283,6 +290,9 @@ impl Registry {
     ) -> Result<Vec<SessionView>, SessionError> {
         let mut views = Vec::new();
         for record in self.store.sessions(project).await? {
+            if !self.is_there(&record) {
+                continue;
+            }
             let handle = lock(&self.actors).get(&record.uid).filter(|handle| !handle.is_closed()).cloned();
             let view = match handle {
                 Some(_) => self.ask(&record.uid, |reply| Command::View { reply }).await,

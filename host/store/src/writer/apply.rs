@@ -55,8 +55,17 @@ pub(super) fn apply(connection: &Connection, heads: &mut Heads, op: &Op) -> Answ
 }
 
 fn create(connection: &Connection, heads: &mut Heads, record: &SessionRecord, events: &[Event]) -> Answer {
-    let SessionRecord { uid, reference, created_at, created_by, labels, spec, event_bytes, state } =
-        record.clone();
+    let SessionRecord {
+        uid,
+        reference,
+        project_uid,
+        created_at,
+        created_by,
+        labels,
+        spec,
+        event_bytes,
+        state,
+    } = record.clone();
     let taken = connection
         .prepare_cached("SELECT 1 FROM session WHERE uid = ?1 OR (project = ?2 AND name = ?3)")?
         .exists([uid.as_str(), reference.project.as_str(), reference.name.as_str()])?;
@@ -64,7 +73,8 @@ fn create(connection: &Connection, heads: &mut Heads, record: &SessionRecord, ev
         return Err(Rejected::Taken);
     }
     let (project, name) = (reference.project.clone(), reference.name.clone());
-    let fixed = Fixed { uid: uid.clone(), reference, created_at, created_by, labels, spec, event_bytes };
+    let fixed =
+        Fixed { uid: uid.clone(), reference, project_uid, created_at, created_by, labels, spec, event_bytes };
     connection.execute(
         "INSERT INTO session (uid, project, name, created_at, record, state, fence, last_seq, stored_bytes, quota_bytes)
          VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, 0, 0, ?8)",

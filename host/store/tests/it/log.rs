@@ -4,7 +4,9 @@ use model::{
     id::{Digest, Epoch, Seq},
     lifecycle::Phase,
 };
-use store::{AppendError, BlobError, CreateError, Durability, NewEvent, Store, StoreError, verify};
+use store::{
+    AppendError, BlobError, CreateError, Durability, NewEvent, SessionRecord, Store, StoreError, verify,
+};
 
 fn store() -> (tempfile::TempDir, Store) {
     let dir = tempfile::tempdir().unwrap();
@@ -177,10 +179,16 @@ async fn a_digest_opens_blobs_of_its_own_project_only() {
     store.delete(&uid("a")).await.unwrap();
     check(&store, "p", &snapshot, false).await;
     check(&store, "p", &upload, true).await;
-    // Another project that has the name by now.
+    // Another project that has the name by now, also while a session of the one before is still there.
     let (name, next) = ("p".parse().unwrap(), "p-2".parse().unwrap());
+    let of_first = SessionRecord { project_uid: Some("p-1".parse().unwrap()), ..record("late", 1) };
+    store.create(of_first, vec![]).await.unwrap();
+    let late = store.put_blob(Some(&uid("late")), b"late".to_vec()).await.unwrap();
+    check(&store, "p", &late, true).await;
     store.delete(&uid("b")).await.unwrap();
-    assert!(!store.has_blob((&name, &next), &upload).await.unwrap());
+    for digest in [&upload, &late] {
+        assert!(!store.has_blob((&name, &next), digest).await.unwrap());
+    }
 }
 
 #[tokio::test]

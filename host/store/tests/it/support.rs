@@ -12,6 +12,7 @@ pub(crate) fn record(uid: &str, event_bytes: u64) -> SessionRecord {
     SessionRecord {
         uid: uid.parse().unwrap(),
         reference: model::id::SessionRef { project: "p".parse().unwrap(), name: uid.parse().unwrap() },
+        project_uid: None,
         created_at: UnixMillis(1),
         created_by: "me".into(),
         labels: Default::default(),

@@ -89,7 +89,8 @@ impl Turn<'_> {
                 backoff_cap: timeouts.backoff_cap,
             },
         };
-        let may_end = work.is_none_or(|work| may_end(&work, status.epoch));
+        // Whose object is being deleted is gone to the server: it says nothing more.
+        let may_end = self.facts.view.deleting || work.is_none_or(|work| may_end(&work, status.epoch));
         let awaited = self.recorded().and_then(|pod| self.word_until(pod));
         let deadline = deadline.filter(|_| !overdue).into_iter().chain(awaited).min();
         Seen { observed, cause, deadline, may_end }

@@ -72,7 +72,7 @@ impl Turn<'_> {
             Some(class) => format!("the StorageClass {class} (resourceOverrides.storageClass)"),
             None => "a default StorageClass, as resourceOverrides.storageClass names none".to_owned(),
         };
-        format!(" The workspace's claim {claim} has no volume yet: is there {class}?")
+        format!(" The workspace's claim {claim} has no volume yet (kubectl describe pvc): it takes {class}")
     }
 
     pub(crate) fn finish(mut self) -> Outcome {

@@ -177,6 +177,10 @@ async fn a_run_ends_with_an_interrupt_and_is_resumed() {
     let (_, pending) = server.get(&format!("{session}/approvals")).await;
     assert_eq!(pending["items"][0]["rendered"], "GET https://a.example/x");
     assert_eq!(pending["items"][0]["data"]["id"], interrupt["id"]);
+    let (_, shown) = server.get(&session).await;
+    let (name, ask) = (session.rsplit('/').next().unwrap(), interrupt["id"].as_str().unwrap());
+    let how = format!("1 waiting: vteam --project p sessions approve {name} {ask}");
+    assert_eq!(shown["status"]["message"], how);
     let resume = json!({"threadId": "t", "runId": "again", "messages": [], "resume": [{"interruptId": interrupt["id"], "status": "resolved", "payload": {"decision": "once"}}]});
     let request = server.request(Method::POST, &format!("{session}/agui/run")).json(&resume);
     let said = server.until(request, |_| false).await;

@@ -8,6 +8,7 @@ use model::{
     id::{Digest, RunId, RunnerSeq},
     lifecycle::Phase,
     money::{MicroUsd, Usage},
+    plan::Desired,
 };
 use protocol::{
     control::{Ask, FromRunner, FromServer, Resume},
@@ -18,6 +19,7 @@ use server::{
     broker::{Charge, Ledger, ReserveError, SessionKey, Settlement},
     sessions::{NewSession, SessionError},
 };
+use std::sync::atomic::Ordering;
 
 pub(crate) fn fetch_approval(call: &str, url: &str) -> Ask {
     let subject = Subject::Fetch { method: "GET".to_owned(), url: url.into() };
@@ -46,6 +48,29 @@ async fn asks(fake: &mut Fake, run: &RunId, ask: Ask) -> Result<FromServer, Over
     fake.record(vec![finished(run, "c1", CallOutcome::Done)]).await?;
     fake.end(run, RunEnd::Done).await?;
     Ok(told)
+}
+
+/// Another one has its name, and the session was not removed yet.
+#[tokio::test]
+async fn a_session_of_a_project_that_is_gone_is_nobodys() {
+    let world = World::new(diligent()).await;
+    let session = world.create(spec()).await.record;
+    world.until_phase(&session.uid, Phase::Completed).await;
+    let check = async |there: bool| {
+        let (name, project) = (&session.reference, &session.reference.project);
+        let refused = |error: SessionError| {
+            assert!(!there && matches!(error, SessionError::NotFound), "{error:?}");
+        };
+        drop(world.sessions.get(name).await.map_err(refused));
+        drop(world.sessions.duplicate(&me(), name, None).await.map_err(refused));
+        drop(world.sessions.set_desired(name, Desired::Run).await.map_err(refused));
+        assert_eq!(world.sessions.list(project).await.unwrap().is_empty(), !there);
+        assert_eq!(world.sessions.get(name).await.is_ok(), there);
+    };
+    world.incarnation.store(1, Ordering::Relaxed);
+    check(false).await;
+    world.incarnation.store(0, Ordering::Relaxed);
+    check(true).await;
 }
 
 #[tokio::test]

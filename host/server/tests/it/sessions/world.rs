@@ -23,7 +23,10 @@ use server::{
 use std::{
     collections::HashMap,
     path::{Path, PathBuf},
-    sync::{Arc, Mutex},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicUsize, Ordering},
+    },
     time::Duration,
 };
 use store::{Durability, Store};
@@ -48,6 +51,7 @@ pub(crate) struct World {
     pub(crate) sessions: Sessions,
     pub(crate) socket: PathBuf,
     runners: Runners,
+    pub(crate) incarnation: Arc<AtomicUsize>,
     serving: AbortHandle,
 }
 
@@ -63,8 +67,16 @@ struct FakeLauncher {
 
 impl Launcher for FakeLauncher {
     fn refuses(&self, workspace: Source) -> BoxFuture<'_, Option<String>> {
-        let own = matches!(&workspace, Source::Dir { path, .. } if self.socket.parent() == Some(path));
-        Box::pin(async move { own.then(|| "the server's own folder".to_owned()) })
+        let why = match &workspace {
+            Source::Dir { path, .. } if self.socket.parent() == Some(path) => {
+                Some("the server's own folder".to_owned())
+            }
+            Source::Dir { path, .. } if !path.is_dir() => {
+                Some(format!("there is no folder {}", path.display()))
+            }
+            _ => None,
+        };
+        Box::pin(async move { why })
     }
 
     fn start(&self, launch: Launch) -> BoxFuture<'_, Result<Vec<Warning>, LaunchError>> {
@@ -125,11 +137,15 @@ impl Runners {
     }
 }
 
-struct Nothing;
+/// Which project of its name each is by now.
+struct Nothing(Arc<AtomicUsize>);
 
 impl Surroundings for Nothing {
     fn uid(&self, project: &ProjectName) -> Option<ProjectUid> {
-        project.as_str().parse().ok()
+        match self.0.load(Ordering::Relaxed) {
+            0 => project.as_str().parse().ok(),
+            n => format!("{project}-{n}").parse().ok(),
+        }
     }
 
     fn material(&self, wanted: Wanted) -> BoxFuture<'_, Result<Material, Missing>> {
@@ -199,13 +215,15 @@ impl World {
         let socket = dir.path().join("runner.sock");
         let launcher = Arc::new(FakeLauncher { runners: runners.clone(), play, socket: socket.clone() });
         let store = Store::open(dir.path(), Durability::Process).unwrap();
-        let sessions = Sessions::open(store, life, launcher, Arc::new(Nothing), settings).await.unwrap();
+        let incarnation = Arc::new(AtomicUsize::new(0));
+        let around = Arc::new(Nothing(Arc::clone(&incarnation)));
+        let sessions = Sessions::open(store, life, launcher, around, settings).await.unwrap();
         let router = gateway::router(sessions.clone(), broker(&sessions));
         let _ = std::fs::remove_file(&socket);
         let listener = UnixListener::bind(&socket).unwrap();
         let serving =
             tokio::spawn(async move { axum::serve(listener, router).await.unwrap() }).abort_handle();
-        Self { dir, sessions, socket, runners, serving }
+        Self { dir, sessions, socket, runners, incarnation, serving }
     }
 
     /// Ends this server in the middle of whatever it does, and starts another one on the same folder. Runners go on.
